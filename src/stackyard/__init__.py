@@ -1,0 +1,1 @@
+"""Stackyard: a private OCI and Docker image registry."""
