@@ -1,0 +1,255 @@
+"""Whole files below the root: what each of the store's operations does, as blocking calls for its threads."""
+
+import errno
+import os
+import stat
+from collections.abc import Generator, Iterator
+from datetime import UTC, datetime
+
+from stackyard.storage.driver import Found, LocationGone, LocationTaken, StorageError
+from stackyard.storage.filesystem import kernel
+from stackyard.storage.filesystem.failures import translated
+from stackyard.storage.filesystem.folders import Folders
+from stackyard.storage.locations import is_location
+
+# As Distribution's: the umask decides.
+FILE_MODE = 0o666
+
+# FAT, and some file systems of other machines, have one name for each file.
+_NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
+
+# The name by which an NFS client keeps a deleted file that is still open.
+_DELETED_WHILE_OPEN = ".nfs"
+
+_NO_COPY_IN_KERNEL = (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM)
+_COPY_PIECE = 1 << 20
+
+
+class Files:
+    """The operations on files that already have all their bytes. Used from many threads."""
+
+    def __init__(self, root: str) -> None:
+        """`root` is absolute and normal. Touches nothing."""
+        self.folders = Folders(root)
+        self._local: bool | None = None
+
+    def path(self, location: str) -> str:
+        """Where the checked `location` lies."""
+        return f"{self.folders.root}/{location}"
+
+    def create(self, location: str) -> int:
+        """Make an empty file and return its descriptor. Raises FileExistsError."""
+        path = self.path(location)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        return self.folders.inside(os.path.dirname(path), lambda: os.open(path, flags, FILE_MODE))
+
+    def begin(self, location: str) -> int:
+        """Return the descriptor of an empty file, made for it or emptied. Raises LocationTaken as `reopen`."""
+        try:
+            return self.create(location)
+        except FileExistsError:
+            return self.reopen(location, 0)
+
+    def reopen(self, location: str, size: int) -> int:
+        """Return a descriptor for adding to the first `size` bytes. What lies after them is cut off.
+
+        Raises:
+            LocationGone: Nothing lies there, or less than `size` bytes do.
+            LocationTaken: The file has a second name: a publisher died between link and unlink, and writing would
+                change a blob.
+        """
+        descriptor = os.open(self.path(location), os.O_WRONLY | os.O_NOFOLLOW)
+        try:
+            found = os.fstat(descriptor)
+            if found.st_nlink > 1:
+                raise LocationTaken(f"{location}: already published")
+            if found.st_size < size:
+                raise LocationGone(f"{location}: has {found.st_size} of the {size} bytes that were stored")
+            if found.st_size > size:
+                os.ftruncate(descriptor, size)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def open(self, location: str) -> tuple[int, int]:
+        """Return a descriptor for reading, and the size in bytes. Raises LocationGone."""
+        if self._local is None:
+            self._local = kernel.is_local(self.folders.root)
+        with translated(location):
+            return sized(os.open(self.path(location), os.O_RDONLY | os.O_NOFOLLOW))
+
+    def open_cached(self, location: str) -> tuple[int, int] | None:
+        """As `open`, without waiting; None when one would have to wait, or cannot know, or nothing lies there."""
+        descriptor = kernel.open_cached(self.path(location)) if self._local else None
+        return None if descriptor is None else sized(descriptor)
+
+    def size(self, location: str) -> int | None:
+        """Bytes at the location, None when no file lies there."""
+        try:
+            with translated(location):
+                found = os.lstat(self.path(location))
+        except LocationGone:
+            return None
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+    def publish(self, source: str, target: str) -> None:
+        """Give the file at `source` the name `target`, durably, then drop the name `source`.
+
+        link(2) never overwrites and shows the file at once and whole. Killed before the link, nothing is at `target`;
+        killed after it, both names lead to the same bytes, and doing it again succeeds. When the folders cannot be
+        synced the new name is taken back, so that a failure never leaves a name that may or may not survive.
+        """
+        origin, path = self.path(source), self.path(target)
+        with translated(target):
+            self._place(source, target)
+            try:
+                self.folders.settle(os.path.dirname(path))
+            except BaseException:
+                if self.size(source) is None:
+                    kernel.rename_new(path, origin)
+                else:
+                    os.unlink(path)
+                self.folders.prune(os.path.dirname(path))
+                raise
+        self.delete(source)
+
+    def _place(self, source: str, target: str) -> None:
+        """The file has the name `target`, and its old one too where the file system knows second names."""
+        origin, path = self.path(source), self.path(target)
+        folder = os.path.dirname(path)
+        if origin == path:
+            raise LocationTaken(f"{target}: is the source itself")
+        try:
+            self.folders.inside(folder, lambda: self._name(source, path))
+        except FileExistsError:
+            if not os.path.samestat(os.lstat(origin), os.lstat(path)):
+                raise
+            # Ours, from before a crash, or from a reply of an NFS server that was lost.
+        except (OSError, LocationGone):
+            self.folders.prune(folder)
+            raise
+
+    def _name(self, source: str, path: str) -> None:
+        if self.size(source) is None:
+            raise LocationGone(f"{source}: nothing lies there")
+        name_again(self.path(source), path)
+
+    def copy(self, source: str, target: str, size: int) -> None:
+        """Make `target` of the first `size` bytes of `source`. A failure leaves nothing at `target`."""
+        with translated(source):
+            origin, found = self.open(source)
+        try:
+            if found < size:
+                raise LocationGone(f"{source}: has {found} of {size} bytes")
+            with translated(target):
+                self._copy_into(self.create(target), origin, target, size)
+        finally:
+            os.close(origin)
+
+    def _copy_into(self, descriptor: int, origin: int, target: str, size: int) -> None:
+        try:
+            copy_bytes(origin, descriptor, size)
+        except BaseException:
+            self.delete(target)
+            raise
+        finally:
+            os.close(descriptor)
+
+    def delete(self, location: str) -> None:
+        """Remove the file, and its folder when that is empty then. Nothing there is not an error."""
+        path = self.path(location)
+        with translated(location):
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                pass  # the folder may be left from a deletion that was killed
+            except (NotADirectoryError, IsADirectoryError):
+                return
+            self.folders.prune(os.path.dirname(path))
+
+    def check(self, location: str) -> None:
+        """Write a file at `location`, sync it, read it, remove it. Raises StorageError with what went wrong."""
+        proof = b"written to be read"
+        with translated(location):
+            descriptor = self.create(location)
+            try:
+                os.pwrite(descriptor, proof, 0)
+                os.fsync(descriptor)
+                reader, _ = self.open(location)
+                try:
+                    read = os.pread(reader, len(proof), 0)
+                finally:
+                    os.close(reader)
+            finally:
+                os.close(descriptor)
+                self.delete(location)
+        if read != proof:
+            raise StorageError(f"{location}: what was written could not be read again")
+
+    def walk(self, prefix: str) -> Generator[Found]:
+        """Every file below the folder `prefix`. What vanishes meanwhile is passed over."""
+        with translated(prefix):
+            yield from self._walk(prefix)
+
+    def _walk(self, folder: str) -> Iterator[Found]:
+        try:
+            entries = os.scandir(self.path(folder))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        with entries:
+            for entry in entries:
+                location = f"{folder}/{entry.name}"
+                if not is_location(location) or entry.name.startswith(_DELETED_WHILE_OPEN):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    yield from self._walk(location)
+                elif entry.is_file(follow_symlinks=False):
+                    yield from found(location, entry)
+
+
+def sized(descriptor: int) -> tuple[int, int]:
+    """The descriptor and its file's size in bytes. Raises LocationGone, and closes it, when that is not a file."""
+    found = os.fstat(descriptor)
+    if stat.S_ISREG(found.st_mode):
+        return descriptor, found.st_size
+    os.close(descriptor)
+    raise LocationGone("a folder or a device, not a file")
+
+
+def name_again(origin: str, path: str) -> None:
+    """Give the file a second name, or, on a file system without hard links, another one. Never replaces a file."""
+    try:
+        os.link(origin, path, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        kernel.rename_new(origin, path)
+
+
+def copy_bytes(origin: int, target: int, size: int) -> None:
+    """Copy the first `size` bytes, within the kernel where it can (a shared extent, where the file system can)."""
+    done = 0
+    try:
+        while done < size:
+            copied = os.copy_file_range(origin, target, size - done, done, done)
+            if copied == 0:
+                break  # shorter than its size said, or a file system of generated files
+            done += copied
+    except OSError as error:
+        if error.errno not in _NO_COPY_IN_KERNEL:
+            raise
+    while done < size:
+        piece = os.pread(origin, min(_COPY_PIECE, size - done), done)
+        if not piece:
+            raise StorageError("the file became shorter while it was copied")
+        done += os.pwrite(target, piece, done)
+
+
+def found(location: str, entry: os.DirEntry[str]) -> Iterator[Found]:
+    """The file, unless it is gone by now."""
+    try:
+        status = entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    yield Found(location, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))

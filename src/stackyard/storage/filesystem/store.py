@@ -1,0 +1,86 @@
+"""The store itself: checks locations and hands the work to threads."""
+
+import os
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, closing
+from itertools import islice
+from pathlib import Path
+
+from stackyard.oci.digests import Hasher
+from stackyard.oci.layout import OWN
+from stackyard.storage.driver import BlobReader, BlobWriter, Found
+from stackyard.storage.filesystem.files import Files
+from stackyard.storage.filesystem.reader import FileReader
+from stackyard.storage.filesystem.shares import Shares
+from stackyard.storage.filesystem.threads import Threads
+from stackyard.storage.filesystem.writer import FileWriter, Tail
+from stackyard.storage.locations import check_location
+
+# Files named per change of thread while walking.
+_BATCH = 500
+
+
+class FilesystemStore:
+    """A BlobStore of the files below one folder, which may be shared with other processes and, over NFS, nodes."""
+
+    def __init__(self, root: Path, threads: int = 100) -> None:
+        """`root` need not exist yet. At most `threads` blocking calls are under way at once. Starts no thread yet."""
+        self._files = Files(os.path.abspath(root))
+        self._threads = Threads(threads)
+        self._writing = Shares()
+        self._reading = Shares()
+
+    def writer(
+        self, location: str, offset: int, hasher: Hasher | None = None
+    ) -> AbstractAsyncContextManager[BlobWriter]:
+        """See BlobStore. Opens nothing before there is a piece to write."""
+        tail = Tail(self._files, check_location(location), offset, hasher)
+        return FileWriter(self._threads, self._writing, tail)
+
+    async def open(self, location: str) -> BlobReader:
+        """See BlobStore. In place when nothing has to be waited for; changing threads costs ten times as much."""
+        opened = self._files.open_cached(check_location(location))
+        if opened is None:
+            opened = await self._threads.run(self._files.open, location)
+        return FileReader(self._threads, self._reading, location, *opened)
+
+    async def publish(self, source: str, target: str) -> None:
+        """See BlobStore."""
+        await self._threads.run(self._files.publish, check_location(source), check_location(target))
+
+    async def copy(self, source: str, target: str, size: int) -> None:
+        """See BlobStore. Shares the extents where the file system can."""
+        await self._threads.run(self._files.copy, check_location(source), check_location(target), size)
+
+    async def delete(self, location: str) -> None:
+        """See BlobStore."""
+        await self._threads.run(self._files.delete, check_location(location))
+
+    async def size(self, location: str) -> int | None:
+        """See BlobStore."""
+        return await self._threads.run(self._files.size, check_location(location))
+
+    def redirect(self, location: str) -> str | None:
+        """None: clients cannot reach the files."""
+        return None
+
+    async def walk(self, prefix: str) -> AsyncIterator[Found]:
+        """See BlobStore. Links, devices and names that are no location are passed over."""
+        with closing(self._files.walk(check_location(prefix))) as found:
+            while batch := await self._threads.run(next_batch, found):
+                for one in batch:
+                    yield one
+
+    async def check(self) -> None:
+        """See BlobStore. Writes and syncs a file of a few bytes."""
+        await self._threads.run(self._files.check, f"{OWN}/check/{secrets.token_hex(8)}")
+
+    async def close(self) -> None:
+        """See BlobStore."""
+        await self._threads.close()
+
+
+def next_batch(found: Iterator[Found]) -> list[Found]:
+    """The next files of a walk."""
+    return list(islice(found, _BATCH))
