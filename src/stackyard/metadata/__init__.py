@@ -1,0 +1,1 @@
+"""Rows: who links what, on SQLite or PostgreSQL."""

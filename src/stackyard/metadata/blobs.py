@@ -1,0 +1,282 @@
+"""Blobs, where their bytes lie, and the repositories that may show them.
+
+Locks, in this order: repository, blob, link. Whoever makes or revives a link holds a share lock on the live blob row,
+so the collector, which wants that row for itself, either comes first (then the link is refused) or sees the link.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import Connection, bindparam, case, func, select
+from sqlalchemy.dialects.postgresql import insert
+
+from stackyard.metadata import clock, due, repositories
+from stackyard.metadata.errors import BlobVanished, FenceLost
+from stackyard.metadata.prepared import Prepared
+from stackyard.metadata.schema import DELETING, LIVE, PENDING, blob, blob_link, repository, tombstone, upload
+from stackyard.oci import layout
+from stackyard.oci.digests import Digest
+
+PENDING_SPAN = timedelta(days=1)
+"""A location that was allocated and neither committed nor abandoned so long is looked at by the collector."""
+READER_SPAN = timedelta(seconds=60)
+"""Bytes outlive their row's end by so much: somebody may have read the row just before."""
+
+FIND = Prepared(
+    select(blob.c.id, blob.c.size, blob.c.location, clock.until(blob_link.c.promised_until))
+    .select_from(repository)
+    .join(blob_link, blob_link.c.repository_id == repository.c.id)
+    .join(blob, blob.c.digest == blob_link.c.digest)
+    .where(
+        repository.c.name == bindparam("repository"),
+        repository.c.deleted_at.is_(None),
+        blob_link.c.digest == bindparam("digest"),
+        blob_link.c.deleted_at.is_(None),
+        blob.c.state == LIVE,
+    ),
+    "repository",
+    "digest",
+)
+"""(repository, digest) to (blob id, size, location, microseconds that the promise still lasts)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """Bytes that are in the store, whole."""
+
+    id: int
+    digest: Digest
+    size: int
+    """Bytes."""
+    location: str
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What a finished upload became."""
+
+    blob: Blob
+    published: bool
+    """Whether the blob's bytes are those of this upload; otherwise they were there before, and ours will be removed."""
+
+
+_LIVE_BLOB = select(blob.c.id, blob.c.size, blob.c.location).where(
+    blob.c.digest == bindparam("digest"), blob.c.state == LIVE
+)
+_FIND_LIVE = Prepared(_LIVE_BLOB)
+_LOCK_LIVE = Prepared(_LIVE_BLOB.with_for_update(read=True))
+
+_NEXT_COPY = Prepared(
+    select(
+        func.coalesce(
+            select(func.max(blob.c.copy) + 1).where(blob.c.digest == bindparam("digest")).scalar_subquery(), 0
+        ),
+        func.coalesce(
+            select(tombstone.c.next_copy).where(tombstone.c.digest == bindparam("digest")).scalar_subquery(), 0
+        ),
+    )
+)
+_INSERT = Prepared(
+    blob.insert()
+    .values(
+        digest=bindparam("digest"),
+        copy=bindparam("copy"),
+        location=bindparam("location"),
+        size=bindparam("size"),
+        state=PENDING,
+        created_at=clock.now(),
+    )
+    .returning(blob.c.id)
+)
+_MAKE_LIVE = Prepared(
+    blob.update()
+    .where(blob.c.id == bindparam("blob_id"), blob.c.digest == bindparam("digest_"), blob.c.state == PENDING)
+    .values(state=LIVE)
+    .returning(blob.c.id, blob.c.size, blob.c.location)
+)
+_ABANDON = Prepared(
+    blob.update()
+    .where(blob.c.id == bindparam("blob_id"), blob.c.state == PENDING)
+    .values(state=DELETING, marked_at=clock.now())
+    .returning(blob.c.digest)
+)
+_CLOSE_UPLOAD = Prepared(
+    upload.delete()
+    .where(upload.c.id == bindparam("upload_id"), upload.c.fence == bindparam("fence"))
+    .returning(upload.c.repository_id)
+)
+
+_new_link = insert(blob_link).values(
+    repository_id=bindparam("repository_id"),
+    digest=bindparam("digest"),
+    created_at=clock.now(),
+    created_by=bindparam("actor"),
+    promised_until=clock.after("promise"),
+)
+_later = case(
+    (blob_link.c.promised_until > _new_link.excluded.promised_until, blob_link.c.promised_until),
+    else_=_new_link.excluded.promised_until,
+)
+_LINK = Prepared(
+    _new_link.on_conflict_do_update(
+        index_elements=["repository_id", "digest"],
+        set_={"deleted_at": None, "deleted_by": None, "restorable_until": None, "promised_until": _later},
+    )
+)
+_PROMISE = Prepared(
+    blob_link.update()
+    .where(
+        blob_link.c.repository_id
+        == select(repository.c.id)
+        .where(repository.c.name == bindparam("repository"), repository.c.deleted_at.is_(None))
+        .scalar_subquery(),
+        blob_link.c.digest == bindparam("digest_"),
+        blob_link.c.deleted_at.is_(None),
+        blob_link.c.promised_until < clock.after("half"),
+    )
+    .values(promised_until=clock.after("whole"))
+    .returning(blob_link.c.repository_id)
+)
+_UNLINK = Prepared(
+    blob_link.update()
+    .where(
+        blob_link.c.repository_id == bindparam("repository_id_"),
+        blob_link.c.digest == bindparam("digest_"),
+        blob_link.c.deleted_at.is_(None),
+    )
+    .values(deleted_at=clock.now(), deleted_by=bindparam("actor"), restorable_until=clock.after("undo"))
+)
+_HOLDERS = Prepared(
+    select(repository.c.name)
+    .join(blob_link, blob_link.c.repository_id == repository.c.id)
+    .where(
+        blob_link.c.digest == bindparam("digest"),
+        blob_link.c.deleted_at.is_(None),
+        repository.c.deleted_at.is_(None),
+    )
+    .limit(bindparam("limit"))
+)
+
+
+def find(c: Connection, repository: str, digest: Digest) -> Blob | None:
+    """The live blob that this repository links, or None."""
+    row = FIND.one(c, repository=repository, digest=digest)
+    return Blob(row[0], digest, row[1], row[2]) if row else None
+
+
+def find_live(c: Connection, digest: Digest) -> Blob | None:
+    """The live blob of this digest, whoever links it, or None. Not locked: it may go at any time."""
+    row = _FIND_LIVE.one(c, digest=digest)
+    return Blob(row[0], digest, row[1], row[2]) if row else None
+
+
+def promise(c: Connection, repository: str, digest: Digest, span: timedelta) -> bool:
+    """Keep the link for half of `span` at least, from now; for `span`, if it is not kept so long already.
+
+    False when there is no such link (any more): then nothing may be promised to the client.
+    """
+    repository_id = _PROMISE.scalar(c, repository=repository, digest_=digest, half=span / 2, whole=span)
+    if repository_id is None:
+        return find(c, repository, digest) is not None
+    due.add_link(c, repository_id, digest, wait=span)
+    return True
+
+
+def allocate(c: Connection, digest: Digest, size: int) -> tuple[int, str]:
+    """A pending blob row, and the location that it and nobody else ever owns.
+
+    The row comes before the first byte and goes after the last, leaving a tombstone that counts on. So nobody who
+    slept meanwhile, be it a writer or the collector, can touch what lies at a later location of the same digest.
+
+    Returns:
+        The row's id, for `commit` or `abandon`, and the location.
+    """
+    row = _NEXT_COPY.one(c, digest=digest)
+    assert row is not None
+    copy = max(row)
+    location = layout.blob(digest, copy)
+    blob_id: int = _INSERT.scalar(c, digest=digest, copy=copy, location=location, size=size)
+    due.add_blob(c, digest, wait=PENDING_SPAN)
+    return blob_id, location
+
+
+def abandon(c: Connection, blob_id: int) -> None:
+    """Give a pending location up: bytes may lie there, the collector removes them. Any other row stays as it is."""
+    digest = _ABANDON.scalar(c, blob_id=blob_id)
+    if digest is not None:
+        due.add_blob(c, digest, wait=READER_SPAN)
+
+
+def commit(  # noqa: PLR0913 - one transaction has to know all of it
+    c: Connection,
+    *,
+    repository: str,
+    blob_id: int | None,
+    digest: Digest,
+    upload_id: str,
+    fence: int,
+    actor: str,
+    promise: timedelta,
+) -> Commit:
+    """Make a finished upload a blob of the repository and close its session.
+
+    With a `blob_id`, durable bytes lie at the location allocated with it. If the digest got another live blob
+    meanwhile, that one is linked and ours abandoned. With None, `find_live` found one, and it is linked if it is
+    still there.
+
+    Raises:
+        FenceLost: The session ended, or another writer has taken it over.
+        BlobVanished: There is no live blob of the digest, and `blob_id` is None or was given up by the collector.
+    """
+    repository_id = repositories.ensure_locked(c, repository)
+    if _CLOSE_UPLOAD.scalar(c, upload_id=upload_id, fence=fence) != repository_id:
+        raise FenceLost(upload_id)
+    row, published = _LOCK_LIVE.one(c, digest=digest), False
+    if blob_id is not None and (row is None or row[0] != blob_id):
+        if row is not None:
+            abandon(c, blob_id)
+        else:
+            row, published = _MAKE_LIVE.one(c, blob_id=blob_id, digest_=digest), True
+    if row is None:
+        raise BlobVanished(digest)
+    _link(c, repository_id, digest, actor, promise)
+    return Commit(Blob(row[0], digest, row[1], row[2]), published)
+
+
+def mount(c: Connection, *, source: str, target: str, digest: Digest, actor: str, promise: timedelta) -> Blob | None:
+    """Link in `target` the blob that `source` links, making `target` if need be. None when `source` has no such blob.
+
+    The caller has checked that the client may pull from `source`.
+    """
+    if find(c, source, digest) is None:
+        return None
+    repository_id = repositories.ensure_locked(c, target)
+    row = _LOCK_LIVE.one(c, digest=digest)
+    if row is None:
+        return None
+    _link(c, repository_id, digest, actor, promise)
+    return Blob(row[0], digest, row[1], row[2])
+
+
+def holders(c: Connection, digest: Digest, *, limit: int) -> list[str]:
+    """Names of repositories that link the blob, in no order."""
+    return _HOLDERS.column(c, digest=digest, limit=limit)
+
+
+def unlink(c: Connection, repository: str, digest: Digest, *, actor: str, undo: timedelta) -> bool:
+    """Hide the blob from this repository; it can be restored for `undo`. False when it was not to be seen.
+
+    Manifests that name the blob keep its bytes, and the link's row, where they are.
+    """
+    repository_id = repositories.find_locked(c, repository)
+    if repository_id is None:
+        return False
+    if not _UNLINK.run(c, repository_id_=repository_id, digest_=digest, actor=actor, undo=undo):
+        return False
+    due.add_link(c, repository_id, digest, wait=undo)
+    return True
+
+
+def _link(c: Connection, repository_id: int, digest: Digest, actor: str, promise: timedelta) -> None:
+    _LINK.run(c, repository_id=repository_id, digest=digest, actor=actor, promise=promise)
+    due.add_link(c, repository_id, digest, wait=promise)

@@ -1,0 +1,317 @@
+"""Manifests of a repository, what they name, and what names them.
+
+Invariant: a manifest row exists, deleted or not, as long as every blob and child it names is in the store. `put` locks
+the links and children it relies on before it writes the row; the collector takes them away only under its own locks,
+after looking for rows that name them. It locks links, not blob rows: bytes stay while any link exists.
+
+Locks, in this order: repository, children by digest, links by digest, the manifest itself, tags.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+from sqlalchemy import Connection, bindparam, func, select
+
+from stackyard.metadata import clock, due, repositories
+from stackyard.metadata.prepared import Prepared, TextList, each
+from stackyard.metadata.schema import LIVE, blob, blob_link, manifest, manifest_reference, repository, tag
+from stackyard.metadata.tags import delete_all_of, point
+from stackyard.oci.digests import Digest
+from stackyard.oci.errors import ManifestBlobUnknown
+
+_of_repository = (repository.c.name == bindparam("repository"), repository.c.deleted_at.is_(None))
+_BY_DIGEST = (
+    select(manifest.c.media_type, manifest.c.size)
+    .select_from(repository)
+    .join(manifest, manifest.c.repository_id == repository.c.id)
+    .where(*_of_repository, manifest.c.digest == bindparam("digest"), manifest.c.deleted_at.is_(None))
+)
+
+STAT = Prepared(_BY_DIGEST, "repository", "digest")
+"""(repository, digest) to (media type, size)."""
+
+PAYLOAD = Prepared(_BY_DIGEST.with_only_columns(manifest.c.payload), "repository", "digest")
+"""(repository, digest) to (bytes,)."""
+
+RESOLVE = Prepared(
+    select(manifest.c.digest, manifest.c.media_type, manifest.c.size)
+    .select_from(repository)
+    .join(tag, tag.c.repository_id == repository.c.id)
+    .join(manifest, manifest.c.id == tag.c.manifest_id)
+    .where(*_of_repository, tag.c.name == bindparam("tag"), manifest.c.deleted_at.is_(None)),
+    "repository",
+    "tag",
+)
+"""(repository, tag) to (digest, media type, size)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Something that a manifest names."""
+
+    kind: Literal["config", "layer", "child"]
+    digest: Digest
+    size: int
+    """Bytes, as the manifest says."""
+    media_type: str
+    required: bool = True
+    """False for what need not be here: foreign layers, children of sparse indexes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """A manifest that a client sent, read and checked."""
+
+    digest: Digest
+    media_type: str
+    payload: bytes
+    total_size: int
+    """Bytes of the manifest and of everything it names."""
+    references: Sequence[Reference] = ()
+    artifact_type: str | None = None
+    config_media_type: str | None = None
+    subject: Digest | None = None
+    platform: str | None = None
+    annotations: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A manifest as it is shown: the bytes are exactly those that were pushed."""
+
+    digest: Digest
+    media_type: str
+    size: int
+    """Bytes."""
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Referrer:
+    """A manifest whose subject was asked for, as a descriptor needs it."""
+
+    digest: Digest
+    media_type: str
+    size: int
+    """Bytes."""
+    artifact_type: str | None
+    annotations: dict[str, str]
+
+
+_wanted = each(bindparam("digests", type_=TextList()))
+_LOCK_LINKS = Prepared(
+    select(blob_link.c.digest)
+    .join(blob, blob.c.digest == blob_link.c.digest)
+    .where(
+        blob_link.c.repository_id == bindparam("repository_id"),
+        blob_link.c.digest.op("IN")(_wanted),
+        blob_link.c.deleted_at.is_(None),
+        blob.c.state == LIVE,
+    )
+    .order_by(blob_link.c.digest)
+    .with_for_update(read=True, of=blob_link)
+)
+_LOCK_CHILDREN = Prepared(
+    select(manifest.c.digest)
+    .where(
+        manifest.c.repository_id == bindparam("repository_id"),
+        manifest.c.digest.op("IN")(_wanted),
+        manifest.c.deleted_at.is_(None),
+    )
+    .order_by(manifest.c.digest)
+    .with_for_update(read=True)
+)
+_LOCK = Prepared(
+    select(manifest.c.id, manifest.c.deleted_at)
+    .where(manifest.c.repository_id == bindparam("repository_id"), manifest.c.digest == bindparam("digest"))
+    .with_for_update()
+)
+_INSERT = Prepared(
+    manifest.insert()
+    .values(
+        repository_id=bindparam("repository_id"),
+        digest=bindparam("digest"),
+        media_type=bindparam("media_type"),
+        size=bindparam("size"),
+        total_size=bindparam("total_size"),
+        artifact_type=bindparam("artifact_type"),
+        config_media_type=bindparam("config_media_type"),
+        platform=bindparam("platform"),
+        subject=bindparam("subject"),
+        created_at=clock.now(),
+        created_by=bindparam("actor"),
+        promised_until=clock.after("promise"),
+        annotations=bindparam("annotations"),
+        payload=bindparam("payload"),
+    )
+    .returning(manifest.c.id)
+)
+_REFER = Prepared(
+    manifest_reference.insert().values(
+        repository_id=bindparam("repository_id"),
+        digest=bindparam("digest"),
+        manifest_id=bindparam("manifest_id"),
+        kind=bindparam("kind"),
+        required=bindparam("required"),
+    )
+)
+_REVIVE = Prepared(
+    manifest.update()
+    .where(manifest.c.id == bindparam("manifest_id"))
+    .values(
+        media_type=bindparam("media_type"),
+        promised_until=clock.after("promise"),
+        deleted_at=None,
+        deleted_by=None,
+        restorable_until=None,
+    )
+)
+_DELETE = Prepared(
+    manifest.update()
+    .where(manifest.c.id == bindparam("manifest_id"))
+    .values(deleted_at=clock.now(), deleted_by=bindparam("actor"), restorable_until=clock.after("undo"))
+)
+_shown_type = func.coalesce(manifest.c.artifact_type, manifest.c.config_media_type)
+_REFERRERS = (
+    select(manifest.c.digest, manifest.c.media_type, manifest.c.size, _shown_type, manifest.c.annotations)
+    .select_from(repository)
+    .join(manifest, manifest.c.repository_id == repository.c.id)
+    .where(
+        *_of_repository,
+        manifest.c.subject == bindparam("subject"),
+        manifest.c.digest > bindparam("after"),
+        manifest.c.deleted_at.is_(None),
+    )
+    .order_by(manifest.c.digest)
+    .limit(bindparam("limit"))
+)
+_ALL_REFERRERS = Prepared(_REFERRERS)
+_TYPED_REFERRERS = Prepared(_REFERRERS.where(_shown_type == bindparam("artifact_type")))
+
+
+_FIND = Prepared(_BY_DIGEST.add_columns(manifest.c.payload))
+
+
+def find(c: Connection, repository: str, digest: Digest) -> Manifest | None:
+    """The manifest of this repository, or None."""
+    row = _FIND.one(c, repository=repository, digest=digest)
+    return Manifest(digest, *row) if row else None
+
+
+def put(  # noqa: PLR0913 - one transaction has to know all of it
+    c: Connection,
+    *,
+    repository: str,
+    manifest: Pushed,
+    tags: Sequence[str],
+    actor: str,
+    promise: timedelta,
+    undo: timedelta,
+) -> None:
+    """Show the manifest in this repository, under its digest and these tags. Pushing it again changes nothing else.
+
+    A bounded number of statements, however much the manifest names.
+
+    Args:
+        promise: It is not collected for so long, whatever happens.
+        undo: What the tags pointed to before can be restored for so long.
+
+    Raises:
+        ManifestBlobUnknown: With everything it needs that is not in this repository.
+    """
+    repository_id = repositories.ensure_listed(c, repository)
+    _check_references(c, repository_id, manifest.references)
+    manifest_id = _store(c, repository_id, manifest, actor, promise)
+    for name in tags:
+        point(c, repository_id=repository_id, tag=name, manifest_id=manifest_id, actor=actor, undo=undo)
+    if not tags:
+        due.add_manifest(c, repository_id, manifest.digest, wait=promise)
+
+
+def delete(c: Connection, repository: str, digest: Digest, *, actor: str, undo: timedelta) -> bool:
+    """Hide the manifest and remove every tag that points to it; both can be restored for `undo`.
+
+    False when it was not to be seen. What it names stays until the row goes.
+    """
+    repository_id = repositories.find_locked(c, repository)
+    row = _LOCK.one(c, repository_id=repository_id, digest=digest) if repository_id is not None else None
+    if repository_id is None or row is None or row[1] is not None:
+        return False
+    _DELETE.run(c, manifest_id=row[0], actor=actor, undo=undo)
+    delete_all_of(c, manifest_id=row[0], digest=digest, actor=actor, undo=undo)
+    due.add_manifest(c, repository_id, digest, wait=undo)
+    return True
+
+
+def referrers(
+    c: Connection, repository: str, subject: Digest, *, artifact_type: str | None, after: str, limit: int
+) -> list[Referrer]:
+    """Manifests of this repository whose subject this is, in byte order of digests, strictly after `after`.
+
+    A manifest without an artifact type shows the media type of its config.
+    """
+    values = {"repository": repository, "subject": subject, "after": after, "limit": limit}
+    if artifact_type is None:
+        rows = _ALL_REFERRERS.all(c, **values)
+    else:
+        rows = _TYPED_REFERRERS.all(c, **values, artifact_type=artifact_type)
+    return [
+        Referrer(Digest(digest), media_type, size, shown_type, json.loads(annotations) if annotations else {})
+        for digest, media_type, size, shown_type, annotations in rows
+    ]
+
+
+def _check_references(c: Connection, repository_id: int, references: Sequence[Reference]) -> None:
+    children = sorted({r.digest for r in references if r.required and r.kind == "child"})
+    blobs = {r.digest for r in references if r.required and r.kind != "child"}
+    found = set(_LOCK_CHILDREN.column(c, repository_id=repository_id, digests=children)) if children else set()
+    # An old build cache is an index whose children are layers.
+    wanted = sorted(blobs.union(children) - found)
+    if wanted:
+        found.update(_LOCK_LINKS.column(c, repository_id=repository_id, digests=wanted))
+    missing = dict.fromkeys(r.digest for r in references if r.required and r.digest not in found)
+    if missing:
+        raise ManifestBlobUnknown(list(missing))
+
+
+def _store(c: Connection, repository_id: int, pushed: Pushed, actor: str, promise: timedelta) -> int:
+    row = _LOCK.one(c, repository_id=repository_id, digest=pushed.digest)
+    if row is not None:
+        manifest_id: int = row[0]
+        _REVIVE.run(c, manifest_id=manifest_id, media_type=pushed.media_type, promise=promise)
+        return manifest_id
+    manifest_id = _INSERT.scalar(
+        c,
+        repository_id=repository_id,
+        digest=pushed.digest,
+        media_type=pushed.media_type,
+        size=len(pushed.payload),
+        total_size=pushed.total_size,
+        artifact_type=pushed.artifact_type,
+        config_media_type=pushed.config_media_type,
+        platform=pushed.platform,
+        subject=pushed.subject,
+        actor=actor,
+        promise=promise,
+        annotations=json.dumps(dict(pushed.annotations)) if pushed.annotations else None,
+        payload=pushed.payload,
+    )
+    # The last of several entries for one digest wins, and a required one over others.
+    named = {r.digest: r for r in sorted(pushed.references, key=lambda r: r.required)}
+    _REFER.many(
+        c,
+        [
+            {
+                "repository_id": repository_id,
+                "digest": r.digest,
+                "manifest_id": manifest_id,
+                "kind": r.kind,
+                "required": r.required,
+            }
+            for r in named.values()
+        ],
+    )
+    return manifest_id

@@ -1,0 +1,1 @@
+"""Alembic's scripts. `metadata.migrate` runs them; there is no alembic.ini."""

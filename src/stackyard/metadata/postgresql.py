@@ -1,0 +1,164 @@
+"""The engine for several nodes: PostgreSQL through asyncpg.
+
+The same plain functions run through `AsyncConnection.run_sync`. Reads are autocommitted statements; writes are READ
+COMMITTED transactions that take row locks explicitly and are run again when the server reports a race.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from operator import itemgetter
+from typing import Any
+
+import asyncpg  # type: ignore[import-untyped]
+from sqlalchemy import Connection, text
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from stackyard.metadata import migrate
+from stackyard.metadata.database import Function, P, T
+from stackyard.metadata.errors import DatabaseFull, DatabaseUnavailable
+from stackyard.metadata.prepared import Prepared, Row
+
+# serialization_failure, deadlock_detected, unique_violation: somebody else came first, look again.
+_RACES = frozenset({"40001", "40P01", "23505"})
+_ATTEMPTS = 10
+_DISK_FULL = "53100"
+# By class: connections, resources, the operator (restart, cancel), the system. And a lock that nobody let go.
+_UNAVAILABLE = frozenset({"08", "53", "57", "58", "55P03"})
+# Any number will do that no other program uses as an advisory lock in this database.
+_MIGRATION_LOCK = 0x57AC4A4D
+_Find = Callable[[tuple[Any, ...]], Any]
+_DIALECT = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
+_SETTINGS = {
+    "application_name": "stackyard",
+    # A node that hangs inside a transaction must not hold its locks for ever.
+    "idle_in_transaction_session_timeout": "60s",
+    "lock_timeout": "30s",
+}
+
+
+class PostgreSQLDatabase:
+    """`Database` on a server."""
+
+    def __init__(self, engine: AsyncEngine, pool: Any) -> None:
+        """Take both pools over: one for functions, one for single prepared reads."""
+        self._engine = engine
+        self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._pool = pool
+        self._compiled: dict[Prepared, tuple[str, list[_Find]]] = {}
+
+    async def read(self, function: Function[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """See `Database`."""
+        with _explained():
+            async with self._reading.connect() as connection:
+                return await connection.run_sync(_call(function, *args, **kwargs))
+
+    async def write(self, function: Function[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """See `Database`."""
+        call = _call(function, *args, **kwargs)
+        with _explained():
+            for attempt in range(_ATTEMPTS):
+                try:
+                    async with self._engine.begin() as connection:
+                        return await connection.run_sync(call)
+                except DBAPIError as error:
+                    if _state(error.orig) not in _RACES or attempt == _ATTEMPTS - 1:
+                        raise
+                # Those who met in a deadlock should not meet again.
+                await asyncio.sleep(random.uniform(0, 0.01 * attempt))  # noqa: S311
+        raise AssertionError("the last attempt returns or raises")
+
+    async def write_relaxed(self, function: Function[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """See `Database`."""
+        return await self.write(function, *args, **kwargs)
+
+    async def fetch(self, prepared: Prepared, *values: Any) -> Row | None:
+        """See `Database`."""
+        compiled = self._compiled.get(prepared)
+        if compiled is None:
+            compiled = self._compiled[prepared] = _compile(prepared)
+        sql, finders = compiled
+        with _explained():
+            row = await self._pool.fetchrow(sql, *[find(values) for find in finders])
+        return None if row is None else tuple(row)
+
+    async def close(self) -> None:
+        """See `Database`."""
+        await self._pool.close()
+        await self._engine.dispose()
+
+
+async def open_server(url: str, *, connections: int) -> PostgreSQLDatabase:
+    """Connect to a migrated database. Raises CannotStart."""
+    single = max(1, connections // 2)
+    connect = partial(asyncpg.connect, url, server_settings=_SETTINGS)
+    engine = create_async_engine(
+        "postgresql+asyncpg://", async_creator=connect, pool_size=max(1, connections - single), max_overflow=0
+    )
+    pool = asyncpg.create_pool(url, min_size=0, max_size=single, reset=_keep, server_settings=_SETTINGS)
+    database = PostgreSQLDatabase(engine, await pool)
+    try:
+        await database.read(migrate.check)
+    except BaseException:
+        await database.close()
+        raise
+    return database
+
+
+async def run_exclusive(url: str, function: Callable[[Connection], T]) -> T:
+    """Run in a transaction that no other `run_exclusive` of any node can meet."""
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=partial(asyncpg.connect, url), pool_size=1)
+    try:
+        async with engine.begin() as connection:
+            await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+            return await connection.run_sync(function)
+    finally:
+        await engine.dispose()
+
+
+def _call(function: Function[P, T], *args: P.args, **kwargs: P.kwargs) -> Callable[[Connection], T]:
+    return lambda connection: function(connection, *args, **kwargs)
+
+
+def _state(error: BaseException | None) -> str | None:
+    return getattr(error, "sqlstate", None)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """What the driver's errors mean to the rooms above, where they are not mistakes of ours."""
+    try:
+        yield
+    except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, PoolTimeout, OSError) as error:
+        original = error.orig if isinstance(error, DBAPIError) else error
+        state = _state(original) or ""
+        if state == _DISK_FULL:
+            raise DatabaseFull(str(original)) from error
+        if not state or state[:2] in _UNAVAILABLE or state in _UNAVAILABLE:
+            raise DatabaseUnavailable(str(original)) from error
+        raise
+
+
+async def _keep(connection: Any) -> None:
+    """Single reads leave nothing on a connection that would have to be reset."""
+
+
+def _compile(prepared: Prepared) -> tuple[str, list[_Find]]:
+    """The statement in the driver's words, and for each of its places how to find the value."""
+    compiled = prepared.statement.compile(dialect=_DIALECT)
+    finders: list[_Find] = []
+    for name in compiled.positiontup or []:
+        if name in prepared.names:
+            finders.append(itemgetter(prepared.names.index(name)))
+        else:
+            finders.append(partial(_constant, compiled.params[name]))
+    return str(compiled), finders
+
+
+def _constant(value: Any, _: tuple[Any, ...]) -> Any:
+    return value

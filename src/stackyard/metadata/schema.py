@@ -1,0 +1,290 @@
+"""The tables, as SQLAlchemy Core. What each row promises stands beside it.
+
+`repository_id` comes first in the keys of what belongs to a repository, so that one database engine that shards by it
+can take over. Digests and states are text, so that a person with a SQL shell can read them. Names and digests compare
+by bytes on both engines. Foreign keys are left out: no row that others name is ever removed before them, and on
+PostgreSQL each one would cost a lock and a lookup per row written.
+"""
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    literal_column,
+    text,
+)
+
+from stackyard.metadata.clock import Instant
+
+VERSION = 1
+"""What this code writes. Raised by every migration."""
+FLOOR = 1
+"""The oldest code that may still work on a database of this VERSION."""
+
+# States are written into the statements, not bound: only then do the planners use the partial indexes.
+PENDING, LIVE, DELETING, QUARANTINED = (
+    literal_column(f"'{state}'", Text()) for state in ("pending", "live", "deleting", "quarantined")
+)
+
+# SQLite numbers rows by itself only in a column that is exactly INTEGER.
+Identity = BigInteger().with_variant(Integer(), "sqlite")
+# SQLite compares text by bytes; PostgreSQL only when told so.
+Name = Text().with_variant(Text(collation="C"), "postgresql")
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _clustered(name: str, *items: Any) -> Table:
+    """A table that SQLite keeps in the order of its primary key, saving one tree and one lookup."""
+    return Table(name, metadata, *items, sqlite_with_rowid=False)
+
+
+def _partial(name: str, *columns: Column[Any], where: str, unique: bool = False) -> Index:
+    condition = text(where)
+    return Index(name, *columns, unique=unique, sqlite_where=condition, postgresql_where=condition)
+
+
+# One row. A migration changes it last, so its version is the truth about all other tables.
+installation = Table(
+    "installation",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("version", Integer, nullable=False),
+    Column("floor", Integer, nullable=False),
+    # Raised whenever rules, quotas or other policy change, so that nobody acts on remembered ones.
+    Column("policy_epoch", BigInteger, nullable=False),
+    CheckConstraint("id = 1", name="only_row"),
+)
+
+# A deleted repository keeps its row and all that hangs on it until its undo span ends; a push under the same name
+# meanwhile makes a new row.
+repository = Table(
+    "repository",
+    metadata,
+    Column("id", Identity, primary_key=True),
+    Column("name", Name, nullable=False),
+    # True from the first manifest on: an upload alone does not make a repository known.
+    Column("listed", Boolean, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("deleted_at", Instant),
+    Column("deleted_by", Text),
+    Column("restorable_until", Instant),
+)
+_partial("repository_name", repository.c.name, where="deleted_at IS NULL", unique=True)
+
+# A location is owned by exactly one row, from before its first byte until after its last (`copy` counts a digest's
+# locations, and `tombstone` goes on counting when the rows are gone).
+blob = Table(
+    "blob",
+    metadata,
+    Column("id", Identity, primary_key=True),
+    Column("digest", Name, nullable=False),
+    Column("copy", Integer, nullable=False),
+    Column("location", Name, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("state", Name, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    # When it got the state `deleting`: the bytes stay for readers a while longer.
+    Column("marked_at", Instant),
+    UniqueConstraint("digest", "copy"),
+    UniqueConstraint("location"),
+    CheckConstraint("state IN ('pending', 'live', 'deleting', 'quarantined')", name="state"),
+)
+_partial("blob_live", blob.c.digest, where="state = 'live'", unique=True)
+
+tombstone = _clustered(
+    "tombstone",
+    Column("digest", Name, primary_key=True),
+    Column("next_copy", Integer, nullable=False),
+)
+
+# Where a blob may be seen. Follows the digest, not the blob row, so that bytes that came again heal every link.
+blob_link = _clustered(
+    "blob_link",
+    Column("repository_id", BigInteger, primary_key=True),
+    Column("digest", Name, primary_key=True),
+    Column("created_at", Instant, nullable=False),
+    Column("created_by", Text, nullable=False),
+    # Not collected before: what a client was told to be there.
+    Column("promised_until", Instant, nullable=False),
+    Column("deleted_at", Instant),
+    Column("deleted_by", Text),
+    Column("restorable_until", Instant),
+)
+Index("ix_blob_link_digest", blob_link.c.digest)
+
+manifest = Table(
+    "manifest",
+    metadata,
+    Column("id", Identity, primary_key=True),
+    Column("repository_id", BigInteger, nullable=False),
+    Column("digest", Name, nullable=False),
+    Column("media_type", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    # Bytes of the manifest and of all that it names, children's own references not counted.
+    Column("total_size", BigInteger, nullable=False),
+    Column("artifact_type", Text),
+    Column("config_media_type", Text),
+    Column("platform", Text),
+    Column("subject", Name),
+    Column("created_at", Instant, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("promised_until", Instant, nullable=False),
+    Column("deleted_at", Instant),
+    Column("deleted_by", Text),
+    Column("restorable_until", Instant),
+    # JSON object of strings, NULL when empty.
+    Column("annotations", Text),
+    # Last, so that reading the columns above never touches a large manifest's overflow pages.
+    Column("payload", LargeBinary, nullable=False),
+    UniqueConstraint("repository_id", "digest"),
+)
+_partial(
+    "manifest_subject",
+    manifest.c.repository_id,
+    manifest.c.subject,
+    manifest.c.digest,
+    where="subject IS NOT NULL",
+)
+
+# What a manifest row names. Lives exactly as long as that row, so also while the manifest can be restored.
+manifest_reference = _clustered(
+    "manifest_reference",
+    Column("repository_id", BigInteger, primary_key=True),
+    Column("digest", Name, primary_key=True),
+    Column("manifest_id", BigInteger, primary_key=True),
+    Column("kind", Name, nullable=False),
+    # False marks the exceptions: what need not be in the store.
+    Column("required", Boolean, nullable=False),
+    CheckConstraint("kind IN ('config', 'layer', 'child')", name="kind"),
+)
+Index("ix_manifest_reference_manifest_id", manifest_reference.c.manifest_id)
+
+tag = _clustered(
+    "tag",
+    Column("repository_id", BigInteger, primary_key=True),
+    Column("name", Name, primary_key=True),
+    Column("manifest_id", BigInteger, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+    Column("updated_by", Text, nullable=False),
+)
+Index("ix_tag_manifest_id", tag.c.manifest_id)
+
+# Every digest that a tag no longer points to, oldest first.
+tag_history = Table(
+    "tag_history",
+    metadata,
+    Column("id", Identity, primary_key=True),
+    Column("repository_id", BigInteger, nullable=False),
+    Column("name", Name, nullable=False),
+    Column("digest", Name, nullable=False),
+    Column("set_at", Instant, nullable=False),
+    Column("set_by", Text, nullable=False),
+    Column("ended_at", Instant, nullable=False),
+    Column("ended_by", Text, nullable=False),
+    # moved: the tag points elsewhere now. deleted: the tag went. manifest: it went with its manifest.
+    Column("reason", Name, nullable=False),
+    Column("restorable_until", Instant, nullable=False),
+    CheckConstraint("reason IN ('moved', 'deleted', 'manifest')", name="reason"),
+)
+Index("ix_tag_history_repository_id_name", tag_history.c.repository_id, tag_history.c.name, tag_history.c.id)
+
+# What may have become garbage, and when to look. Only a hint: whoever takes a row checks everything again.
+# Keyed by time alone, unlike the rest: it is read from its old end and written near its new one.
+due = _clustered(
+    "due",
+    Column("due_at", Instant, primary_key=True),
+    Column("kind", Name, primary_key=True),
+    # 0 where the matter belongs to no repository.
+    Column("repository_id", BigInteger, primary_key=True),
+    Column("digest", Name, primary_key=True),
+    CheckConstraint("kind IN ('blob', 'link', 'manifest', 'repository')", name="kind"),
+)
+
+upload = _clustered(
+    "upload",
+    Column("id", Name, primary_key=True),
+    Column("repository_id", BigInteger, nullable=False),
+    Column("algorithm", Name, nullable=False),
+    # How many locations this session has had; the bytes lie at `location`, which is one of them.
+    Column("writers", Integer, nullable=False),
+    Column("location", Name, nullable=False),
+    # Bytes at `location` that count; there may be more, of a writer that did not come to its end.
+    Column("offset", BigInteger, nullable=False),
+    # The digest of the first `offset` bytes, when it is known.
+    Column("hashed", Name),
+    # The claim: who writes, until when, and which claim it is, counted from 1. Nobody writes when `holder` is NULL.
+    Column("fence", BigInteger, nullable=False),
+    Column("holder", Text),
+    Column("claimed_until", Instant),
+    # Where the holder writes. Becomes `location` when it comes to its end; not `location` while it takes over.
+    Column("claimed_location", Name),
+    Column("started_at", Instant, nullable=False),
+    Column("started_by", Text, nullable=False),
+)
+Index("ix_upload_started_at", upload.c.started_at)
+
+# Placed by a backup, an export or a move to another store: what they need stays.
+hold = _clustered(
+    "hold",
+    Column("kind", Name, primary_key=True),
+    Column("id", Name, primary_key=True),
+    Column("expires_at", Instant, nullable=False),
+)
+
+# What happened, for those who follow. Rows are written in the transaction that they tell of.
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Identity, primary_key=True),
+    Column("repository_id", BigInteger, nullable=False),
+    Column("happened_at", Instant, nullable=False),
+    Column("kind", Name, nullable=False),
+    Column("detail", Text, nullable=False),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Identity, primary_key=True),
+    Column("happened_at", Instant, nullable=False),
+    Column("actor", Name, nullable=False),
+    Column("action", Name, nullable=False),
+    Column("repository", Name),
+    Column("detail", Text),
+)
+
+# One row per kind of background work: who does it, until when, and which turn it is.
+job = _clustered(
+    "job",
+    Column("name", Name, primary_key=True),
+    Column("holder", Text),
+    Column("fence", BigInteger, nullable=False),
+    Column("leased_until", Instant),
+    Column("state", Text),
+)
+
+signing_key = _clustered(
+    "signing_key",
+    Column("kid", Name, primary_key=True),
+    Column("private_pem", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("retired_at", Instant),
+)

@@ -1,0 +1,238 @@
+"""The embedded engine: one SQLite file in WAL mode, read in place, written by one thread per process.
+
+Reads cost microseconds and run on the event loop, on a connection of its own. Writes queue for the writer thread,
+which commits everything that waits as one group: under load many callers share one fsync. Writers of several processes
+queue on a file lock, because SQLite's own waiting polls and is unfair.
+"""
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import unquote
+
+from sqlalchemy import Connection, StaticPool, create_engine
+from sqlalchemy.exc import DBAPIError
+
+from stackyard.metadata import migrate
+from stackyard.metadata.database import Function, P, T
+from stackyard.metadata.driver import DatabaseError
+from stackyard.metadata.driver import module as dbapi
+from stackyard.metadata.errors import BadDatabaseURL, CannotStart, DatabaseFull, SchemaMissing, SQLiteTooOld
+from stackyard.metadata.filesystems import check_folder
+from stackyard.metadata.prepared import Prepared, Row
+from stackyard.metadata.writer import Writer, explained
+
+OLDEST = (3, 51, 3)
+"""Before it, a connection that resets the log while another one writes can corrupt the database."""
+
+# Readers meet a lock only while another process recovers the log; writers only when a foreign tool writes.
+_READER_PATIENCE_MS = 5_000
+_WRITER_PATIENCE_MS = 30_000
+# After so many pages in the log, the commit that reached it copies them into the database.
+_CHECKPOINT_PAGES = 4_000
+_LOG_BYTES = 64 << 20  # what is left of the log file after a checkpoint
+_CACHE_KIB = 16 << 10
+
+
+def path_of(url: str) -> Path:
+    """The database file that a `sqlite:///` URL names. Raises BadDatabaseURL."""
+    scheme, _, path = url.partition(":///")
+    if scheme != "sqlite" or not path or path == ":memory:" or "?" in path:
+        raise BadDatabaseURL("a SQLite URL is sqlite:///relative/file or sqlite:////absolute/file, with no options")
+    return Path(unquote(path))
+
+
+def check_version(module: Any = dbapi) -> None:
+    """Raises SQLiteTooOld."""
+    if module.sqlite_version_info < OLDEST:
+        raise SQLiteTooOld(
+            f"SQLite {module.sqlite_version} can corrupt a database that several processes write; "
+            f"{'.'.join(map(str, OLDEST))} or newer is needed (pip install pysqlite3)"
+        )
+
+
+def connect(path: Path, *, write: bool) -> Connection:
+    """A connection that begins no transaction by itself. Not shared between threads at the same time."""
+    engine = create_engine(
+        "sqlite://", module=dbapi, creator=partial(_driver_connection, path, write=write), poolclass=StaticPool
+    )
+    return engine.connect()
+
+
+def disconnect(connection: Connection) -> None:
+    """Close for good; the last one to go also empties the log into the database."""
+    connection.close()
+    connection.engine.dispose()
+
+
+def _driver_connection(path: Path, *, write: bool) -> Any:
+    driver = dbapi.connect(str(path), isolation_level=None, check_same_thread=False, cached_statements=512)
+    driver.execute(f"PRAGMA busy_timeout = {_WRITER_PATIENCE_MS if write else _READER_PATIENCE_MS}")
+    driver.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    if write:
+        driver.execute("PRAGMA journal_mode = WAL")
+        driver.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
+        driver.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+    else:
+        driver.execute("PRAGMA query_only = ON")
+    return driver
+
+
+@contextmanager
+def exclusive(url: str) -> Iterator[Connection]:
+    """A transaction that no other writer of any process can meet, durable at its end. Makes the file if need be.
+
+    Raises CannotStart.
+    """
+    check_version()
+    path = path_of(url)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    check_folder(path.parent)
+    # The file holds keys: nobody else reads it, nor the log, which takes over its mode.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    lock = WriteLock(path)
+    with closing(lock), lock, _explaining(path):
+        connection = connect(path, write=True)
+        driver: Any = connection.connection.driver_connection
+        try:
+            driver.execute("PRAGMA synchronous = FULL")
+            driver.execute("BEGIN IMMEDIATE")
+            yield connection
+            driver.execute("COMMIT")
+        finally:
+            disconnect(connection)
+    _make_durable(path.absolute().parent)
+
+
+@contextmanager
+def _explaining(path: Path) -> Iterator[None]:
+    """Tell in one sentence why the file cannot be opened, where that is not a mistake of ours. Raises CannotStart."""
+    try:
+        yield
+    except (DatabaseError, DBAPIError) as error:
+        found = explained(error)
+        if found is error:
+            raise
+        is_full = isinstance(found, DatabaseFull) or os.statvfs(path.parent).f_bavail == 0
+        reason = "its disk is full" if is_full else str(found)
+        raise CannotStart(f"the database {path} cannot be opened: {reason}") from error
+
+
+def _make_durable(folder: Path) -> None:
+    """The names in `folder`, and its own up to the mount point, survive a power cut.
+
+    All of them: a folder that was there already may be of our making, by a start that was killed before its sync.
+    """
+    for each in (folder, *folder.parents):
+        try:
+            _sync_folder(each)
+        except PermissionError:
+            return  # another user's, so it was made before us
+        if os.path.ismount(each):
+            return
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class WriteLock:
+    """At most one writer of a database file among all processes, in about the order in which they came.
+
+    The kernel frees the lock of a process that dies. It wakes those who wait for a flock without handing it over, so
+    a busy process could take it again before another one has woken up; therefore each one queues for a second lock
+    (of the other kind, on the same file) and lets that one go only when it has the first.
+    """
+
+    def __init__(self, database: Path) -> None:
+        """Make the lock file beside the database."""
+        self._file = os.open(f"{database}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def __enter__(self) -> Self:
+        """Wait."""
+        with suppress(OSError):  # the order is a courtesy, and the kernel may see a deadlock in it where there is none
+            fcntl.lockf(self._file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+        finally:
+            fcntl.lockf(self._file, fcntl.LOCK_UN)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Let the next one in."""
+        fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._file)
+
+
+class SQLiteDatabase:
+    """`Database` on one file."""
+
+    def __init__(self, path: Path, reader: Connection) -> None:
+        """Take the reader over and start the writer. Needs a running event loop."""
+        self._lock = WriteLock(path)
+        self._reader = reader
+        self._driver: Any = self._reader.connection.driver_connection
+        self._connection = connect(path, write=True)
+        self._writer = Writer(self._connection, self._lock)
+
+    async def read(self, function: Function[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """See `Database`."""
+        try:
+            return function(self._reader, *args, **kwargs)
+        except (DatabaseError, DBAPIError) as error:
+            raise explained(error) from error
+
+    async def write(self, function: Function[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """See `Database`."""
+        return await self._writer.submit(_call(function, *args, **kwargs), durable=True)
+
+    async def write_relaxed(self, function: Function[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """See `Database`."""
+        return await self._writer.submit(_call(function, *args, **kwargs), durable=False)
+
+    async def fetch(self, prepared: Prepared, *values: Any) -> Row | None:
+        """See `Database`."""
+        try:
+            return prepared.sqlite.one(self._driver, dict(zip(prepared.names, values, strict=True)))
+        except DatabaseError as error:
+            raise explained(error) from error
+
+    async def close(self) -> None:
+        """See `Database`."""
+        await self._writer.close()
+        disconnect(self._connection)
+        disconnect(self._reader)
+        self._lock.close()
+
+
+def _call(function: Function[P, T], *args: P.args, **kwargs: P.kwargs) -> Callable[[Connection], T]:
+    return lambda connection: function(connection, *args, **kwargs)
+
+
+def open_file(url: str) -> SQLiteDatabase:
+    """Open a migrated database file. Raises CannotStart."""
+    check_version()
+    path = path_of(url)
+    if not path.exists():
+        raise SchemaMissing(f"there is no database at {path}: migrate first")
+    check_folder(path.parent)
+    with _explaining(path):
+        reader = connect(path, write=False)
+        try:
+            migrate.check(reader)
+            return SQLiteDatabase(path, reader)
+        except BaseException:
+            disconnect(reader)
+            raise

@@ -1,0 +1,124 @@
+"""What is PostgreSQL's own: races that are run again, and a server that does not answer."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+from tests.metadata.making import pushed, put
+
+from stackyard.metadata import repositories
+from stackyard.metadata.database import Database, open_database
+from stackyard.metadata.errors import DatabaseUnavailable
+from stackyard.metadata.manifests import RESOLVE
+
+
+@pytest.fixture
+async def database(postgresql_url: str) -> AsyncIterator[Database]:
+    opened = await open_database(postgresql_url)
+    yield opened
+    await opened.close()
+
+
+@pytest.mark.parametrize("state", ["40001", "40P01", "23505"])
+async def test_a_race_runs_the_function_again(database: Database, state: str) -> None:
+    attempts: list[int] = []
+
+    def racing(c: Connection) -> int:
+        attempts.append(repositories.ensure_listed(c, f"r{len(attempts)}"))
+        if len(attempts) < 3:
+            c.execute(text(f"DO $$ BEGIN RAISE EXCEPTION 'race' USING ERRCODE = '{state}'; END $$"))
+        return len(attempts)
+
+    assert await database.write(racing) == 3
+    assert await database.read(repositories.page, after="", limit=10) == ["r2"]
+
+
+async def test_a_race_that_never_ends_is_told(database: Database) -> None:
+    def racing(c: Connection) -> None:
+        c.execute(text("DO $$ BEGIN RAISE EXCEPTION 'race' USING ERRCODE = '40001'; END $$"))
+
+    with pytest.raises(DBAPIError):
+        await database.write(racing)
+
+
+async def test_a_mistake_is_not_run_again(database: Database) -> None:
+    attempts: list[int] = []
+
+    def wrong(c: Connection) -> None:
+        attempts.append(1)
+        c.execute(text("SELECT 1 / 0"))
+
+    with pytest.raises(DBAPIError):
+        await database.write(wrong)
+    assert len(attempts) == 1
+
+
+async def test_a_function_that_fails_leaves_nothing(database: Database) -> None:
+    def fail(c: Connection) -> None:
+        repositories.ensure_listed(c, "half-done")
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await database.write(fail)
+    assert await database.read(repositories.page, after="", limit=10) == []
+
+
+async def test_names_are_in_byte_order_whatever_the_server_s_locale(database: Database) -> None:
+    for name in ("a_b", "a-b", "ab", "a.b", "a/b"):
+        await database.write(repositories.ensure_listed, name)
+
+    assert await database.read(repositories.page, after="", limit=10) == ["a-b", "a.b", "a/b", "a_b", "ab"]
+
+
+async def test_a_server_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseUnavailable):
+        await open_database(f"postgresql://nobody@/none?host={tmp_path}")
+
+
+async def test_connections_that_broke_are_made_anew(database: Database, postgresql_url: str) -> None:
+    """A restart of the server costs the requests that were under way, and no others."""
+    await database.write(put, "a", pushed(b"m"), "v1")
+    assert await database.fetch(RESOLVE, "a", "v1") is not None
+    killer = await open_database(postgresql_url)
+    await killer.read(_end_all_others)
+    await killer.close()
+
+    outcomes = [await _try(database) for _ in range(6)]
+
+    assert set(outcomes[:-1]) <= {"read", "unavailable"}
+    assert outcomes[-1] == "read"
+    assert await database.fetch(RESOLVE, "a", "v1") is not None
+
+
+async def test_more_callers_than_connections_wait_their_turn(postgresql_url: str) -> None:
+    database = await open_database(postgresql_url, connections=2)
+
+    await asyncio.gather(
+        *(database.write(repositories.ensure_listed, f"r{number}") for number in range(20)),
+        *(database.fetch(RESOLVE, "a", "v1") for _ in range(20)),
+        *(database.read(repositories.page, after="", limit=1) for _ in range(20)),
+    )
+
+    assert len(await database.read(repositories.page, after="", limit=100)) == 20
+    await database.close()
+
+
+def _end_all_others(c: Connection) -> None:
+    c.execute(
+        text(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    ).all()
+
+
+async def _try(database: Database) -> str:
+    try:
+        await database.read(repositories.page, after="", limit=1)
+        await database.fetch(RESOLVE, "a", "v1")
+    except DatabaseUnavailable:
+        return "unavailable"
+    return "read"
