@@ -1,0 +1,1 @@
+"""What a registry does, without HTTP."""

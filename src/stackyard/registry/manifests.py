@@ -1,0 +1,163 @@
+"""Manifests: put, find, delete."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from stackyard.metadata import manifests, tags
+from stackyard.metadata.database import Database
+from stackyard.metadata.manifests import Pushed
+from stackyard.oci.digests import Digest
+from stackyard.oci.errors import DigestInvalid, ManifestInvalid, ManifestUnknown, Unsupported
+from stackyard.oci.manifests import Kind, Manifest, Reference, parse
+from stackyard.registry.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A manifest as it was found: what a HEAD needs."""
+
+    digest: str
+    media_type: str
+    size: int
+    """Bytes of the document."""
+
+
+@dataclass(slots=True)
+class Payloads:
+    """The bytes of manifests by digest. They can never change, so nothing need invalidate them."""
+
+    capacity: int = 32 * 1024 * 1024
+    """Bytes."""
+    held: OrderedDict[str, bytes] = field(default_factory=OrderedDict)
+    size: int = 0
+
+    def get(self, digest: str) -> bytes | None:
+        """The bytes, if they are here."""
+        payload = self.held.get(digest)
+        if payload is not None:
+            self.held.move_to_end(digest)
+        return payload
+
+    def keep(self, digest: str, payload: bytes) -> None:
+        """Hold these too, dropping the longest unused."""
+        if digest in self.held or len(payload) > self.capacity // 8:
+            return
+        self.held[digest] = payload
+        self.size += len(payload)
+        while self.size > self.capacity:
+            self.size -= len(self.held.popitem(last=False)[1])
+
+
+@dataclass(slots=True)
+class Manifests:
+    """The manifests of every repository."""
+
+    database: Database
+    settings: Settings
+    payloads: Payloads = field(default_factory=Payloads)
+
+    async def find(self, repository: str, reference: str) -> Stored:
+        """What a tag or a Digest stands for. Raises ManifestUnknown."""
+        if isinstance(reference, Digest):
+            row = await self.database.fetch(manifests.STAT, repository, reference)
+            if row is not None:
+                return Stored(reference, row[0], row[1])
+            raise ManifestUnknown(digest=reference)
+        row = await self.database.fetch(manifests.RESOLVE, repository, reference)
+        if row is None:
+            raise ManifestUnknown(tag=reference)
+        return Stored(row[0], row[1], row[2])
+
+    async def payload(self, repository: str, stored: Stored) -> bytes:
+        """The bytes exactly as pushed. Raises ManifestUnknown when they were deleted meanwhile."""
+        payload = self.payloads.get(stored.digest)
+        if payload is None:
+            row = await self.database.fetch(manifests.PAYLOAD, repository, stored.digest)
+            if row is None:
+                raise ManifestUnknown(digest=stored.digest)
+            payload = bytes(row[0])
+            self.payloads.keep(stored.digest, payload)
+        return payload
+
+    async def put(
+        self,
+        repository: str,
+        reference: str,
+        tags_beside: Sequence[str],
+        payload: bytes,
+        content_type: str | None,
+        *,
+        actor: str,
+    ) -> Manifest:
+        """Keep a manifest, and let the tags stand for it.
+
+        One transaction checks what it names, under locks that keep it, and switches the tags.
+
+        Raises:
+            ManifestInvalid: Not a manifest this registry may keep.
+            DigestInvalid: `reference` is a Digest, and not of these bytes.
+            ManifestBlobUnknown: It names content that is not in this repository.
+        """
+        digest = reference if isinstance(reference, Digest) else None
+        manifest = parse(payload, content_type, algorithm=digest.algorithm if digest else "sha256")
+        if digest and manifest.digest != digest:
+            raise DigestInvalid(expected=digest, received=manifest.digest)
+        for one in manifest.references:
+            self._check_urls(one)
+        await self.database.write(
+            manifests.put,
+            repository=repository,
+            manifest=self._pushed(manifest),
+            tags=tags_beside if digest else (reference,),
+            actor=actor,
+            promise=self.settings.promise,
+            undo=self.settings.undo,
+        )
+        self.payloads.keep(manifest.digest, payload)
+        return manifest
+
+    async def delete(self, repository: str, reference: str, *, actor: str) -> None:
+        """Delete a tag, or with a Digest the manifest and every tag that points to it. Raises ManifestUnknown."""
+        if not self.settings.delete_enabled:
+            raise Unsupported("deleting is disabled: set storage.delete.enabled")
+        if isinstance(reference, Digest):
+            deleted = await self.database.write(
+                manifests.delete, repository, reference, actor=actor, undo=self.settings.undo
+            )
+        else:
+            deleted = await self.database.write(
+                tags.delete, repository, reference, actor=actor, undo=self.settings.undo
+            )
+        if not deleted:
+            raise ManifestUnknown(reference=reference)
+
+    def _check_urls(self, one: Reference) -> None:
+        """`validation.manifests.urls`: where set, foreign layers may point only where it allows."""
+        settings = self.settings
+        for url in one.urls:
+            allowed = not settings.urls_allow or any(pattern.search(url) for pattern in settings.urls_allow)
+            if not allowed or any(pattern.search(url) for pattern in settings.urls_deny):
+                raise ManifestInvalid("manifest invalid: a layer's url is not allowed by validation.manifests.urls")
+
+    def _pushed(self, manifest: Manifest) -> Pushed:
+        return Pushed(
+            digest=manifest.digest,
+            media_type=manifest.media_type,
+            payload=manifest.payload,
+            total_size=manifest.total_size,
+            references=[
+                manifests.Reference(one.kind.value, one.digest, one.size, one.media_type, self._is_required(one))
+                for one in manifest.references
+            ],
+            artifact_type=manifest.artifact_type,
+            config_media_type=manifest.config_media_type,
+            subject=manifest.subject,
+            annotations=manifest.annotations,
+        )
+
+    def _is_required(self, one: Reference) -> bool:
+        """Whether it must be here: not what lies elsewhere by design."""
+        settings = self.settings
+        sparse = one.kind is Kind.CHILD and settings.sparse_indexes and one.platform not in settings.sparse_platforms
+        return settings.validate and not one.foreign and not sparse

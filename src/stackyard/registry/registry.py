@@ -1,0 +1,53 @@
+"""The registry: all its nouns in one place."""
+
+import asyncio
+from dataclasses import dataclass
+
+from stackyard.metadata.database import Database
+from stackyard.oci import layout
+from stackyard.oci.errors import Unavailable
+from stackyard.registry.blobs import Blobs
+from stackyard.registry.manifests import Manifests
+from stackyard.registry.referrers import Referrers
+from stackyard.registry.repositories import Repositories
+from stackyard.registry.settings import Settings
+from stackyard.registry.tags import Tags
+from stackyard.registry.uploads import Uploads
+from stackyard.storage.driver import BlobStore
+
+_PATIENCE = 5.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """What `http`, `api` and `web` speak to; it alone speaks to storage and metadata."""
+
+    settings: Settings
+    blobs: Blobs
+    uploads: Uploads
+    manifests: Manifests
+    tags: Tags
+    repositories: Repositories
+    referrers: Referrers
+
+    async def check(self) -> None:
+        """Prove, with two reads, that database and store answer. Raises Unavailable when one does not in time."""
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self.repositories.page(after="", limit=1, may_see=None)
+                await self.blobs.store.size(layout.OWN)
+        except TimeoutError:
+            raise Unavailable("the registry's database or storage does not answer in time") from None
+
+    @classmethod
+    def over(cls, store: BlobStore, database: Database, settings: Settings) -> "Registry":
+        """A registry over these bytes and rows."""
+        return cls(
+            settings,
+            Blobs(store, database, settings),
+            Uploads(store, database, settings),
+            Manifests(database, settings),
+            Tags(database, settings),
+            Repositories(database, settings),
+            Referrers(database),
+        )

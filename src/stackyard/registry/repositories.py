@@ -1,0 +1,42 @@
+"""Repositories: the catalogue."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from stackyard.metadata import repositories
+from stackyard.metadata.database import Database
+from stackyard.oci.errors import PaginationInvalid
+from stackyard.registry.settings import Settings
+
+_DEFAULT_PAGE = 100
+_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Repositories:
+    """Every repository that something was pushed to."""
+
+    database: Database
+    settings: Settings
+
+    async def page(
+        self, *, after: str, limit: int | None, may_see: Callable[[str], bool] | None
+    ) -> tuple[list[str], bool]:
+        """Names in byte order strictly after `after` that the caller may pull, and whether more follow.
+
+        `may_see` None shows all. Raises PaginationInvalid when more than a page may hold is asked for.
+        """
+        wanted = min(_DEFAULT_PAGE, self.settings.max_catalog) if limit is None else limit
+        if wanted > self.settings.max_catalog:
+            raise PaginationInvalid(f"n may be at most {self.settings.max_catalog}")
+        if wanted == 0:
+            return [], False
+        shown: list[str] = []
+        batch = wanted + 1 if may_see is None else _BATCH
+        while len(shown) <= wanted:
+            names = await self.database.read(repositories.page, after=after, limit=batch)
+            shown += names if may_see is None else filter(may_see, names)
+            if len(names) < batch:
+                break
+            after = names[-1]
+        return shown[:wanted], len(shown) > wanted

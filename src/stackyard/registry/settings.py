@@ -1,0 +1,38 @@
+"""What an administrator may choose about the registry itself, as plain values."""
+
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+
+from stackyard.oci import manifests
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Spans, limits and policies. The defaults are the product's."""
+
+    promise: timedelta = timedelta(hours=1)
+    """How long what was acknowledged (201, HEAD 200, mount) is safe from collection, whatever else is set."""
+    undo: timedelta = timedelta(days=7)
+    """How long what was deleted or overwritten can be restored."""
+    claim: timedelta = timedelta(seconds=30)
+    """How long a silent writer keeps an upload session to itself."""
+    max_catalog: int = 1000
+    """Most repositories on one page of the catalogue."""
+    max_tags: int = 1000
+    """Most tags on a page that was asked for by `n`."""
+    max_writers: int = 1000
+    """Most uploads that one worker receives at the same time."""
+    max_manifest: int = manifests.MAX_SIZE
+    """Most bytes of a manifest."""
+    delete_enabled: bool = False
+    read_only: bool = False
+    redirect: bool = True
+    validate: bool = True
+    """Whether what a manifest names must be here. Without, its row is marked as not checked."""
+    sparse_indexes: bool = False
+    """Whether an index may name children that are not here."""
+    sparse_platforms: frozenset[str] = frozenset()
+    """`os/architecture` of the children that must be here even so."""
+    urls_allow: tuple[re.Pattern[str], ...] = ()
+    urls_deny: tuple[re.Pattern[str], ...] = ()

@@ -1,0 +1,49 @@
+"""Tags: list them."""
+
+from dataclasses import dataclass
+
+from stackyard.metadata import repositories, tags
+from stackyard.metadata.database import Database
+from stackyard.oci.errors import NameUnknown
+from stackyard.registry.settings import Settings
+
+# How many tags one read takes, so that the loop is never held for longer than a millisecond or two.
+_BATCH = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Tags:
+    """The tags of every repository."""
+
+    database: Database
+    settings: Settings
+
+    async def page(self, repository: str, *, after: str, limit: int) -> tuple[list[str], bool]:
+        """At most `limit` tags in byte order strictly after `after`, and whether more follow.
+
+        Raises:
+            NameUnknown: Nothing was ever pushed to this repository.
+        """
+        limit = min(limit, self.settings.max_tags)
+        found = await self.database.read(tags.page, repository, after=after, limit=limit + 1) if limit else []
+        if not found:
+            await self._check_known(repository)
+        return found[:limit], len(found) > limit
+
+    async def all_as_json(self, repository: str, *, after: str) -> str:
+        """All tags strictly after `after`, as the text of a JSON array. Raises as `page`."""
+        count, last, array = await self._batch(repository, after)
+        if not count:
+            await self._check_known(repository)
+        arrays = [array]
+        while count == _BATCH:
+            count, last, array = await self._batch(repository, last)
+            arrays += [array] if count else []
+        return f"[{','.join(one[1:-1] for one in arrays)}]"
+
+    async def _batch(self, repository: str, after: str) -> tuple[int, str, str]:
+        return await self.database.read(tags.page_as_json, repository, after=after, limit=_BATCH)
+
+    async def _check_known(self, repository: str) -> None:
+        if not await self.database.read(repositories.exists, repository):
+            raise NameUnknown(name=repository)

@@ -1,0 +1,399 @@
+"""Upload sessions: bytes come in over several requests, on any worker, and become a blob at the end.
+
+One writer holds a session at a time: it claims the session, with a fence number that only grows, and keeps renewing
+the claim while bytes arrive. Whoever takes over a claim that ran out works on a copy of what was stored, so a writer
+that was only frozen can go on writing for ever without adding a byte to anything published, and its fence is refused
+when it comes to the database. A request never waits for another.
+"""
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from stackyard.metadata import blobs, uploads
+from stackyard.metadata.blobs import Blob, Commit
+from stackyard.metadata.database import Database
+from stackyard.metadata.errors import BlobVanished, FenceLost
+from stackyard.metadata.uploads import Claim, Upload
+from stackyard.oci import layout
+from stackyard.oci.digests import Digest, Hasher
+from stackyard.oci.errors import (
+    DigestInvalid,
+    SizeInvalid,
+    TooManyRequests,
+    UploadBusy,
+    UploadOutOfOrder,
+    UploadUnknown,
+)
+from stackyard.registry.hashers import Hashers
+from stackyard.registry.settings import Settings
+from stackyard.storage.driver import BlobStore, LocationGone, LocationTaken, OutOfSpace, StorageError
+
+# More takeovers of one path than anybody sees: each is a copy of the blob that was collected, or a crash just there.
+_MAX_COPIES = 1000
+_PURGE_BATCH = 200
+# A session's row comes before its first byte, so a file without one is nobody's at once; the day is for clocks.
+_ORPHAN_AGE = timedelta(days=1)
+
+
+class BodyCut(Exception):
+    """The sender went away, or fell silent, in the middle of a request's body."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What one request brings: its bytes and, where it said so, the half-open range they fill."""
+
+    body: AsyncIterator[bytes] | None
+    """None: the request has none."""
+    window: tuple[int, int] | None = None
+
+
+@dataclass(slots=True)
+class Uploads:
+    """The upload sessions of every repository."""
+
+    store: BlobStore
+    database: Database
+    settings: Settings
+    _hashers: Hashers = field(default_factory=Hashers)
+    _writers: int = 0
+    _holder: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    async def start(self, repository: str, *, algorithm: str, actor: str) -> Upload:
+        """Open a session. It may be lost in a power cut: nothing was promised yet."""
+        return await self.database.write_relaxed(
+            uploads.start, repository=repository, upload_id=uuid.uuid4().hex, algorithm=algorithm, actor=actor
+        )
+
+    async def find(self, repository: str, upload_id: str) -> Upload:
+        """The session as the last finished request left it. Raises UploadUnknown."""
+        upload = await self.database.read(uploads.find, repository, upload_id)
+        if upload is None:
+            raise UploadUnknown()
+        return upload
+
+    async def append(self, repository: str, upload_id: str, chunk: Chunk) -> Upload:
+        """Add a chunk's bytes and return the session with its new offset.
+
+        A stream that is cut off keeps what arrived; a chunk with a range is all or nothing.
+
+        Raises:
+            UploadUnknown: No such open session in this repository.
+            UploadOutOfOrder: The chunk does not start where the session stands; the answer says where that is.
+            UploadBusy: Another writer holds the session.
+            SizeInvalid: The body is not as long as its range.
+            BodyCut: The sender went away.
+        """
+        async with self._writing(), self._claimed(repository, upload_id) as session:
+            self._check_start(session.upload, chunk)
+            await self._receive(session, chunk, keep_partial=chunk.window is None)
+            await self._release(session)
+            return session.upload
+
+    async def finish(self, repository: str, upload_id: str, digest: Digest, chunk: Chunk, *, actor: str) -> Blob:
+        """Take the last bytes of a session and make them a blob of `repository`.
+
+        The bytes are durable at a location of their own before any row names them: a crash in between leaves a
+        location that no live row refers to, and never a row without bytes. When the bytes are not `digest`, or do
+        not all arrive, the session stays open as it was before this request.
+
+        Raises:
+            DigestInvalid: The bytes are not `digest`.
+            And as `append`.
+        """
+        async with self._writing(), self._claimed(repository, upload_id) as session:
+            self._check_start(session.upload, chunk)
+            return await self._finish(session, digest, chunk, actor)
+
+    async def push(self, repository: str, digest: Digest, chunk: Chunk, *, actor: str) -> Blob:
+        """Make a blob of one request's body (end-4b). Nothing of it stays when that fails. Raises as `finish`."""
+        async with self._writing():
+            upload = await self.database.write_relaxed(
+                uploads.start,
+                repository=repository,
+                upload_id=uuid.uuid4().hex,
+                algorithm=digest.algorithm,
+                actor=actor,
+                claim=self._claim(),
+            )
+            try:
+                return await self._finish(_Session(upload), digest, chunk, actor)
+            except BaseException as error:
+                with contextlib.suppress(UploadUnknown):
+                    await asyncio.shield(self.cancel(repository, upload.id))
+                if isinstance(error, FenceLost):
+                    raise UploadUnknown() from None
+                raise
+
+    async def cancel(self, repository: str, upload_id: str) -> None:
+        """End the session and drop its bytes. Raises UploadUnknown."""
+        upload = await self.database.write_relaxed(uploads.cancel, repository, upload_id)
+        self._hashers.held.pop(upload_id, None)
+        for location in upload.locations:
+            await self.store.delete(location)
+
+    async def purge(self, age: timedelta, *, dry_run: bool) -> int:
+        """Cancel the sessions that nobody wrote to for `age`, and return how many there were."""
+        purged = 0
+        while batch := await self.database.read(uploads.stale, age=age, limit=_PURGE_BATCH):
+            for upload in batch:
+                if not dry_run:
+                    with contextlib.suppress(UploadUnknown):
+                        await self.cancel(upload.repository, upload.id)
+            purged += len(batch)
+            if dry_run or len(batch) < _PURGE_BATCH:
+                break
+        return purged
+
+    async def reap(self, *, dry_run: bool) -> int:
+        """Remove the files of sessions that are no more, and return how many there were.
+
+        They are left when a process is killed between the end of a session's row and that of its bytes, and when a
+        power cut takes the row of a session that had just begun. No session ever has the id of an earlier one.
+        """
+        reaped, latest = 0, datetime.now(UTC) - _ORPHAN_AGE
+        async for found in self.store.walk(layout.UPLOADS):
+            upload_id = found.location.rpartition("/")[2].partition(".")[0]
+            if found.modified < latest and not await self.database.read(uploads.is_open, upload_id):
+                if not dry_run:
+                    await self.store.delete(found.location)
+                reaped += 1
+        return reaped
+
+    def _claim(self) -> Claim:
+        return Claim(holder=self._holder, span=self.settings.claim)
+
+    @contextlib.asynccontextmanager
+    async def _writing(self) -> AsyncIterator[None]:
+        if self._writers >= self.settings.max_writers:
+            raise TooManyRequests("too many uploads at the same time", headers={"Retry-After": "5"})
+        self._writers += 1
+        try:
+            yield
+        finally:
+            self._writers -= 1
+
+    @contextlib.asynccontextmanager
+    async def _claimed(self, repository: str, upload_id: str) -> AsyncIterator["_Session"]:
+        """Hold the session's claim. Leaving by an error gives it back with what the session then holds."""
+        session = _Session(await self._claim_session(repository, upload_id))
+        try:
+            await self._take_over(session)
+            yield session
+        except FenceLost:
+            session.closed = True
+            raise UploadBusy(headers={"Range": progress(session.upload.offset)}) from None
+        except LocationGone:
+            # A power cut took bytes of a session that the row still tells of, or its last writer had moved them to
+            # a blob's location and was killed before it said so. The client has to begin again.
+            session.closed = True
+            with contextlib.suppress(UploadUnknown):
+                await asyncio.shield(self.cancel(repository, upload_id))
+            raise UploadUnknown() from None
+        finally:
+            if not session.closed:
+                with contextlib.suppress(FenceLost):
+                    await asyncio.shield(self._release(session))
+
+    async def _claim_session(self, repository: str, upload_id: str) -> Upload:
+        try:
+            return await self.database.write_relaxed(
+                uploads.claim,
+                repository=repository,
+                upload_id=upload_id,
+                holder=self._holder,
+                span=self.settings.claim,
+            )
+        except UploadBusy as busy:
+            busy.headers["Range"] = progress((await self.find(repository, upload_id)).offset)
+            raise
+
+    async def _take_over(self, session: "_Session") -> None:
+        """Copy what counts from where a writer may still be writing. A copy that fails never becomes the session's."""
+        upload = session.upload
+        if upload.taken_over_from and upload.offset:
+            try:
+                await self.store.copy(upload.taken_over_from, upload.location, upload.offset)
+            except BaseException:
+                session.closed = True
+                await asyncio.shield(self.database.write_relaxed(uploads.give_up, upload.id, upload.fence))
+                raise
+
+    @staticmethod
+    def _check_start(upload: Upload, chunk: Chunk) -> None:
+        if chunk.window and chunk.window[0] != upload.offset:
+            raise UploadOutOfOrder(headers={"Range": progress(upload.offset)})
+
+    async def _receive(self, session: "_Session", chunk: Chunk, *, keep_partial: bool) -> None:
+        """Store the chunk, durably, and move the session's offset; on an error, as far as `keep_partial` says.
+
+        Durably also for a chunk in the middle: the row tells their digest, and after a power cut it must not tell
+        that of other bytes.
+        """
+        upload = session.upload
+        if chunk.body is None and upload.offset:
+            return
+        hasher = self._hashers.take(upload)
+        whole = False
+        try:
+            async with self.store.writer(upload.location, upload.offset, hasher) as writer:
+                try:
+                    async for piece in chunk.body or _nothing():
+                        await writer.write(piece)
+                        await self._renew(session)
+                    if chunk.window and writer.size != chunk.window[1]:
+                        raise SizeInvalid("the body is not as long as its Content-Range")
+                    whole = True
+                finally:
+                    if whole or keep_partial:
+                        await writer.finish(durable=True)
+                        session.moved(writer.size, hasher)
+                        if hasher:
+                            self._hashers.keep(upload.id, hasher)
+        except OutOfSpace:
+            await asyncio.shield(self._give_space_back(upload))
+            raise
+
+    async def _give_space_back(self, upload: Upload) -> None:
+        """Drop what came after the offset.
+
+        Otherwise one push that is too large would keep the disk full until it is purged, and on a full disk the
+        database could not even be told to purge it. Bytes below the offset stay, whoever has the session by now.
+        """
+        with contextlib.suppress(StorageError):
+            if upload.offset:
+                async with self.store.writer(upload.location, upload.offset) as writer:
+                    await writer.finish(durable=False)
+            else:
+                await self.store.delete(upload.location)
+
+    async def _renew(self, session: "_Session") -> None:
+        now = time.monotonic()
+        if now - session.renewed > self.settings.claim.total_seconds() / 3:
+            session.renewed = now
+            upload = session.upload
+            await self.database.write_relaxed(uploads.renew, upload.id, upload.fence, self.settings.claim)
+
+    async def _release(self, session: "_Session") -> None:
+        upload = session.upload
+        session.closed = True
+        await self.database.write_relaxed(
+            uploads.release,
+            upload.id,
+            upload.fence,
+            offset=upload.offset,
+            hashed=upload.hashed,
+        )
+
+    async def _finish(self, session: "_Session", digest: Digest, chunk: Chunk, actor: str) -> Blob:
+        before = session.upload
+        try:
+            await self._receive(session, chunk, keep_partial=False)
+            received = await self._digest(session.upload, digest.algorithm)
+            if received != digest:
+                raise DigestInvalid(expected=digest, received=received)
+            blob = await self._commit(session, digest, actor)
+        except BaseException:
+            session.upload = before  # what this request brought is cut off by the next writer
+            raise
+        session.closed = True
+        self._hashers.held.pop(before.id, None)
+        return blob
+
+    async def _digest(self, upload: Upload, algorithm: str) -> Digest:
+        """The digest of all the session's bytes, read again only when no worker hashed them as they came."""
+        if upload.hashed and upload.hashed.algorithm == algorithm:
+            return upload.hashed
+        hasher = Hasher(algorithm)
+        reader = await self.store.open(upload.location)
+        try:
+            async for piece in reader.chunks(0, upload.offset):
+                await asyncio.to_thread(hasher.update, piece)
+        finally:
+            reader.close()
+        return hasher.digest()
+
+    async def _commit(self, session: "_Session", digest: Digest, actor: str) -> Blob:
+        """Bytes first, row second."""
+        upload = session.upload
+        if await self.database.read(blobs.find_live, digest):
+            with contextlib.suppress(BlobVanished):
+                commit = await self._commit_row(upload, digest, None, actor)
+                await self._drop(upload.locations)
+                return commit.blob
+        blob_id = await self._publish(upload, digest)
+        try:
+            commit = await self._commit_row(upload, digest, blob_id, actor)
+        except BaseException:
+            await asyncio.shield(self.database.write_relaxed(blobs.abandon, blob_id))
+            raise
+        await self._drop(location for location in upload.locations if location != upload.location)
+        return commit.blob
+
+    async def _drop(self, locations: Iterable[str]) -> None:
+        """Remove what a finished upload leaves. The push is done, so what cannot be removed stays for the reaper."""
+        with contextlib.suppress(StorageError):
+            for location in locations:
+                await self.store.delete(location)
+
+    async def _publish(self, upload: Upload, digest: Digest) -> int:
+        """Move the bytes to a location that nothing ever had, and return the id of the pending row that owns it."""
+        for _ in range(_MAX_COPIES):
+            blob_id, location = await self.database.write_relaxed(blobs.allocate, digest, upload.offset)
+            try:
+                await self.store.publish(upload.location, location)
+            except LocationTaken:
+                # A file without a row, left by a power cut. It is never overwritten and never trusted: the row
+                # now owns it until it is collected, and the next number is tried.
+                await self.database.write_relaxed(blobs.abandon, blob_id)
+                continue
+            except BaseException:
+                await asyncio.shield(self.database.write_relaxed(blobs.abandon, blob_id))
+                raise
+            return blob_id
+        raise RuntimeError(f"{_MAX_COPIES} locations of {digest} are taken by files that no row knows")
+
+    async def _commit_row(self, upload: Upload, digest: Digest, blob_id: int | None, actor: str) -> Commit:
+        return await self.database.write(
+            blobs.commit,
+            repository=upload.repository,
+            blob_id=blob_id,
+            digest=digest,
+            upload_id=upload.id,
+            fence=upload.fence,
+            actor=actor,
+            promise=self.settings.promise,
+        )
+
+
+@dataclass(slots=True)
+class _Session:
+    """A claimed session while one request works on it."""
+
+    upload: Upload
+    renewed: float = field(default_factory=time.monotonic)
+    closed: bool = False
+    """Whether the row has been released or committed already."""
+
+    def moved(self, offset: int, hasher: Hasher | None) -> None:
+        """The store holds `offset` bytes now."""
+        if offset == self.upload.offset:
+            return  # and what was known of their digest, by whichever worker, stays known
+        known = hasher.digest() if hasher and hasher.size == offset else None
+        self.upload = replace(self.upload, offset=offset, hashed=known)
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    empty: tuple[bytes, ...] = ()
+    for piece in empty:
+        yield piece
+
+
+def progress(offset: int) -> str:
+    """`Range` as every client reads it: inclusive, without a unit; `0-0` also for nothing (docker refuses `0--1`)."""
+    return f"0-{max(offset - 1, 0)}"
