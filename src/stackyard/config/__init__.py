@@ -1,0 +1,1 @@
+"""Distribution's config file and environment, and our own settings."""

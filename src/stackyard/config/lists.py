@@ -1,0 +1,131 @@
+"""Distribution's keys that have no effect here, and those a start is refused for.
+
+Every key of Distribution 2.x and 3.x is honoured (it has a place in a section), harmless or refused (it stands here,
+by itself or under a key that does). A refused key that asks for nothing, such as a hook that is disabled, is harmless.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from stackyard.config.document import Tree
+
+Idle = Callable[[Tree, Mapping[str, Tree]], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One key, with everything under it."""
+
+    path: str
+    sentence: str
+    refused: bool = False
+    idle: Idle | None = None
+    """Whether a refused key's value, in the whole file, asks for nothing."""
+
+
+def _empty(value: Tree, _: Mapping[str, Tree]) -> bool:
+    return not value
+
+
+def _false(value: Tree, _: Mapping[str, Tree]) -> bool:
+    return value is None or (isinstance(value, str) and value.lower() in ("", "false", "no", "off", "n", "0", "f"))
+
+
+def _is_disabled(entry: Tree) -> bool:
+    value = entry.get("disabled") if isinstance(entry, dict) else None
+    return isinstance(value, str) and value.lower() in ("true", "yes", "on", "y", "1", "t")
+
+
+def _all_disabled(value: Tree, _: Mapping[str, Tree]) -> bool:
+    return not value or (isinstance(value, list) and all(map(_is_disabled, value)))
+
+
+def _has_certificate(value: Tree, tree: Mapping[str, Tree]) -> bool:
+    """Distribution does not look at letsencrypt when there is a certificate."""
+    http = tree.get("http")
+    tls = http.get("tls") if isinstance(http, dict) else None
+    nothing = not value or (isinstance(value, dict) and not any(value.values()))
+    return nothing or (isinstance(tls, dict) and bool(tls.get("certificate")))
+
+
+def _harmless(path: str, sentence: str) -> Rule:
+    return Rule(path, sentence)
+
+
+def _refused(path: str, sentence: str, idle: Idle | None = None) -> Rule:
+    return Rule(path, sentence, refused=True, idle=idle)
+
+
+_OTHER_STORE = "this server keeps its blobs on a file system; set storage.filesystem.rootdirectory instead"
+
+HARMLESS = (
+    _harmless("log.reportcaller", "log lines never name the source line"),
+    _harmless("storage.cache", "not needed: what is looked up is in the database"),
+    _harmless("storage.tag", "not needed: deleting a manifest finds its tags in the database"),
+    _harmless("http.debug.prometheus", "there are no metrics to serve at the debug address yet"),
+    _harmless("http.http2", "HTTP/1.1 is spoken, which every registry client does"),
+    _harmless("http.h2c", "HTTP/1.1 is spoken, which every registry client does"),
+    _harmless("notifications", "no events are sent"),
+    _harmless("notifications.events", "no events are sent"),
+    _harmless("redis", "not used: the database is shared by all workers"),
+    _harmless("proxy", "without remoteurl nothing is proxied"),
+    _harmless("proxy.username", "without remoteurl nothing is proxied"),
+    _harmless("proxy.password", "without remoteurl nothing is proxied"),
+    _harmless("proxy.ttl", "without remoteurl nothing is proxied"),
+    _harmless("proxy.exec", "without remoteurl nothing is proxied"),
+    _harmless("proxy.cachewritetimeout", "without remoteurl nothing is proxied"),
+    _harmless("proxy.remotenamespace", "without remoteurl nothing is proxied"),
+    _harmless("policy", "repository classes are not told apart"),
+    _harmless("compatibility", "schema 1 manifests are always refused, as in Distribution 3"),
+    _harmless("reporting", "errors are reported in the log only"),
+)
+
+REFUSED = (
+    _refused(
+        "log.hooks", "no mail is sent; remove the hook or set disabled: true, and watch the log instead", _all_disabled
+    ),
+    _refused("storage.s3", _OTHER_STORE),
+    _refused("storage.s3aws", _OTHER_STORE),
+    _refused("storage.gcs", _OTHER_STORE),
+    _refused("storage.azure", _OTHER_STORE),
+    _refused("storage.oss", _OTHER_STORE),
+    _refused("storage.swift", _OTHER_STORE),
+    _refused(
+        "middleware.registry",
+        "registry middleware is not supported; remove the entries or set disabled: true",
+        _all_disabled,
+    ),
+    _refused(
+        "middleware.repository",
+        "repository middleware is not supported; remove the entries or set disabled: true",
+        _all_disabled,
+    ),
+    _refused(
+        "middleware.storage",
+        "no CDN and no redirect stands before the store; remove the entries or set disabled: true",
+        _all_disabled,
+    ),
+    _refused(
+        "http.tls.letsencrypt",
+        "certificates are not fetched; let an ACME client renew them, name the files in http.tls.certificate and "
+        "http.tls.key, and send SIGHUP after each renewal",
+        _has_certificate,
+    ),
+    _refused(
+        "http.tls.ciphersuites",
+        "cipher suites cannot be chosen; remove the list, only modern ones are offered (minimumtls sets the version)",
+        _empty,
+    ),
+    _refused(
+        "notifications.endpoints",
+        "no events are sent; remove the endpoints or set disabled: true on each",
+        _all_disabled,
+    ),
+    _refused(
+        "proxy.remoteurl",
+        "this server is no pull-through cache; remove the proxy section, or keep the cache on Distribution",
+        _empty,
+    ),
+)
+
+RULES = HARMLESS + REFUSED
