@@ -1,0 +1,101 @@
+"""One request: what arrived, read lazily."""
+
+from collections.abc import AsyncIterator, Callable
+
+from stackyard.auth.access import Access
+from stackyard.auth.principals import ANONYMOUS, Action, Principal
+from stackyard.http.asgi import Receive, Scope
+from stackyard.http.origin import Origins
+from stackyard.oci.errors import RegistryError, SizeInvalid
+from stackyard.registry.uploads import BodyCut
+
+
+class Request:
+    """What a handler may know of the request it answers."""
+
+    __slots__ = ("_access", "_headers", "_origins", "_receive", "head", "principal", "repository", "scope")
+
+    def __init__(self, scope: Scope, receive: Receive, origins: Origins, access: Access) -> None:
+        """Wrap an ASGI request; nothing of it is read yet."""
+        self.scope = scope
+        self._receive = receive
+        self._origins = origins
+        self._access = access
+        self._headers: dict[bytes, bytes] | None = None
+        self.head: bool = scope["method"] == "HEAD"
+        self.principal: Principal = ANONYMOUS
+        self.repository = ""
+
+    @property
+    def actor(self) -> str:
+        """Who asks, as history keeps it: `kind:name`."""
+        return self.principal.actor
+
+    @property
+    def address(self) -> str:
+        """The client's address, as far as trusted proxies tell it."""
+        return self._origins.address(self.scope)
+
+    @property
+    def base(self) -> str:
+        """What a Location starts with: scheme, host and prefix, or only the prefix where relative is asked for."""
+        return self._origins.base(self.scope)
+
+    @property
+    def absolute_base(self) -> str:
+        """As `base`, never relative."""
+        return self._origins.absolute(self.scope)
+
+    @property
+    def prefix(self) -> str:
+        """What a relative link starts with."""
+        return self._origins.prefix
+
+    def may(self, action: Action, repository: str) -> bool:
+        """Whether the caller has this right."""
+        return self._access.allows(self.principal, action, repository)
+
+    def sees(self) -> Callable[[str], bool] | None:
+        """Which repositories belong on the caller's list of them; None: all."""
+        if self._access.sees_all(self.principal):
+            return None
+        return lambda repository: self._access.lists(self.principal, repository)
+
+    def header(self, name: bytes) -> str | None:
+        """One header by its lower-case name; the last, should there be several. Bytes outside ASCII are Latin-1."""
+        if self._headers is None:
+            self._headers = dict(self.scope["headers"])
+        value = self._headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    def content_length(self) -> int | None:
+        """Bytes that the body was announced to have, None when it was not. The server has checked the form."""
+        text = self.header(b"content-length")
+        return int(text) if text and text.isdigit() and len(text) < 19 else None
+
+    async def body(self) -> AsyncIterator[bytes]:
+        """The body as it arrives. Raises BodyCut when the client goes away before its end."""
+        more = True
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise BodyCut
+            if chunk := message.get("body"):
+                yield chunk
+            more = message.get("more_body", False)
+
+    async def read(self, limit: int, too_large: type[RegistryError]) -> bytes:
+        """The whole body, of at most `limit` bytes, else `too_large` is raised without reading on."""
+        announced = self.content_length()
+        if announced is not None and announced > limit:
+            raise too_large()
+        parts: list[bytes] = []
+        size = 0
+        async for chunk in self.body():
+            parts.append(chunk)
+            size += len(chunk)
+            if size > limit:
+                raise too_large()
+        if announced is not None and size != announced:
+            raise SizeInvalid()
+        return b"".join(parts)

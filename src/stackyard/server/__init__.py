@@ -1,0 +1,1 @@
+"""Processes, sockets, TLS, and where the parts are put together."""

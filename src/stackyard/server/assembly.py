@@ -1,0 +1,159 @@
+"""The composition root: from a configuration to a running registry. The only place that sees every room."""
+
+import asyncio
+import contextlib
+import tempfile
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from stackyard.auth import opening
+from stackyard.auth.access import Access
+from stackyard.auth.errors import AccessUnusable
+from stackyard.auth.keys import SigningKey, make_signing_key
+from stackyard.auth.slots import Slots
+from stackyard.config.model import Config
+from stackyard.http.app import App
+from stackyard.http.debug import DebugApp
+from stackyard.jobs.health import Health
+from stackyard.jobs.uploads import Purge
+from stackyard.metadata import database as databases
+from stackyard.metadata import keys, migrate
+from stackyard.metadata.database import Database
+from stackyard.metadata.errors import CannotStart
+from stackyard.registry.registry import Registry
+from stackyard.server import cpus, mapping, probes, supervisor, volume
+from stackyard.server.errors import StartError
+from stackyard.server.privileges import read_secret, step_down
+from stackyard.server.volume import VolumeRefused
+from stackyard.server.worker import WorkerContext
+from stackyard.storage.driver import BlobStore
+from stackyard.storage.filesystem.store import FilesystemStore
+from stackyard.storage.memory import MemoryStore
+from stackyard.telemetry.access import AccessLog
+
+
+@dataclass(slots=True)
+class Running:
+    """One worker's registry, open."""
+
+    app: App
+    debug_app: DebugApp
+    access: Access
+    database: Database
+    store: BlobStore
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    async def reload(self) -> None:
+        """Read the password file and the token keys again."""
+        await asyncio.to_thread(self.access.reload)
+
+    async def close(self) -> None:
+        """Stop the background work, then let go of the files."""
+        for task in self.tasks:
+            task.cancel()
+        for task in self.tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        await self.access.close()
+        await self.database.close()
+        await self.store.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """How every worker builds its registry. Made in the supervisor, before the first fork."""
+
+    config: Config
+    database_url: str
+    workers: int
+    slots: Slots
+    access_log: AccessLog
+
+    async def build(self, context: WorkerContext) -> Running:
+        """Open everything in this worker's process."""
+        config = self.config
+        store = open_store(config)
+        database = await databases.open_database(self.database_url)
+        registry = Registry.over(store, database, mapping.registry(config, self.workers))
+        access = opening.open_access(
+            mapping.authorization(config, cpus.usable()),
+            signing_key=await _signing_key(config, database),
+            slots=self.slots,
+            read=read_secret,
+        )
+        access.start()
+
+        async def storage() -> None:
+            await store.check()
+            await registry.check()
+
+        health = Health(probes.checks(config.health, storage))
+        running = Running(
+            App(registry, access, mapping.origins(config), self.access_log, health.failing, mapping.headers(config)),
+            DebugApp(health.failing),
+            access,
+            database,
+            store,
+        )
+        running.tasks += map(asyncio.create_task, self._jobs(registry, health, context))
+        return running
+
+    def _jobs(self, registry: Registry, health: Health, context: WorkerContext) -> list[Coroutine[Any, Any, None]]:
+        jobs: list[Coroutine[Any, Any, None]] = [health.run()]
+        purging = self.config.storage.maintenance.uploadpurging
+        if purging.enabled and context.index == 0 and not registry.settings.read_only:
+            jobs.append(Purge(registry.uploads, purging.age, purging.interval, purging.dryrun).run())
+        return jobs
+
+
+async def _signing_key(config: Config, database: Database) -> SigningKey | None:
+    """The key that every worker and node signs its tokens with; the first that needs one makes it."""
+    if not config.stackyard.access.rules:
+        return None
+    return await database.write(keys.ensure, make_signing_key)
+
+
+def open_store(config: Config) -> BlobStore:
+    """The store that the configuration names."""
+    filesystem = config.storage.filesystem
+    if filesystem is None:
+        return MemoryStore()
+    return FilesystemStore(Path(filesystem.rootdirectory), filesystem.maxthreads)
+
+
+def serve(config: Config, *, access_log: AccessLog, ready: Callable[[Sequence[str]], None]) -> int:
+    """Serve until told to stop; returns the exit status.
+
+    Raises:
+        StartError, CannotStepDown: Nothing was served; the message says what to do.
+    """
+    settings = mapping.server(config)
+    with contextlib.ExitStack() as until_the_end:
+        url = mapping.database_url(config)
+        if not url:  # storage.inmemory: the rows last no longer than the bytes
+            folder = until_the_end.enter_context(tempfile.TemporaryDirectory(prefix="stackyard-"))
+            url = f"sqlite:///{folder}/stackyard.db"
+        slots = Slots.for_cores(cpus.usable())
+        assembly = Assembly(config, url, cpus.workers(settings.workers), slots, access_log)
+        return supervisor.serve(settings, build=assembly.build, prepare=partial(prepare, config, url), ready=ready)
+
+
+def prepare(config: Config, database_url: str) -> None:
+    """What is done once, before the first worker: give up rights, look at the volume, migrate the database.
+
+    Raises:
+        StartError, CannotStepDown: With what to do.
+    """
+    root = Path(config.storage.filesystem.rootdirectory) if config.storage.filesystem else None
+    if root:
+        step_down(root, mapping.secrets(config))
+    try:
+        if root:
+            volume.check(root)
+        opening.open_access(mapping.authorization(config, cpus.usable()), read=read_secret)  # wrong files are told once
+        migrate.migrate(database_url)
+    except (VolumeRefused, AccessUnusable, CannotStart) as error:
+        raise StartError(str(error)) from error

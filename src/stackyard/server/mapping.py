@@ -1,0 +1,161 @@
+"""From the configuration to the plain values that each room takes."""
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from stackyard.auth import settings as access
+from stackyard.auth.principals import Action
+from stackyard.auth.rules import Rule, Subject
+from stackyard.config import auth as auth_config
+from stackyard.config.access import AccessRule
+from stackyard.config.http import Http
+from stackyard.config.model import Config
+from stackyard.http.answer import Header
+from stackyard.http.origin import Origins
+from stackyard.oci import layout
+from stackyard.registry.settings import Settings
+from stackyard.server.settings import ClientCertificates, Limits, Listen, ServerSettings, TlsSettings
+
+_CLIENT_CERTIFICATES = {
+    "verify-client-cert-if-given": ClientCertificates.VERIFIED_IF_GIVEN,
+    "require-and-verify-client-cert": ClientCertificates.REQUIRED,
+}
+
+
+def registry(config: Config, workers: int) -> Settings:
+    """What the registry room takes. A limit on the whole server is shared out between its workers."""
+    storage, ours, validation = config.storage, config.stackyard, config.validation
+    indexes = validation.manifests.indexes
+    return Settings(
+        promise=ours.gc.promise,
+        undo=ours.gc.undo,
+        max_catalog=config.catalog.maxentries,
+        max_tags=config.tags.maxtags,
+        max_writers=max(1, ours.limits.uploads // workers),
+        max_manifest=ours.limits.manifestsize,
+        delete_enabled=storage.delete.enabled,
+        read_only=storage.maintenance.readonly.enabled,
+        redirect=not storage.redirect.disable,
+        validate=validation.active,
+        sparse_indexes=indexes.platforms != "all",
+        sparse_platforms=frozenset(f"{one.os}/{one.architecture}" for one in indexes.platformlist),
+        urls_allow=tuple(map(re.compile, validation.manifests.urls.allow)),
+        urls_deny=tuple(map(re.compile, validation.manifests.urls.deny)),
+    )
+
+
+def server(config: Config) -> ServerSettings:
+    """What the supervisor takes."""
+    http, limits = config.http, config.stackyard.limits
+    return ServerSettings(
+        main=Listen(address=http.addr, unix=http.net == "unix", tls=_tls(http)),
+        debug=Listen(address=http.debug.addr) if http.debug.addr else None,
+        workers=config.stackyard.workers or (1 if config.storage.inmemory is not None else None),
+        limits=Limits(
+            header_timeout=limits.headertimeout,
+            idle_timeout=limits.idletimeout,
+            minimum_rate=limits.minimumrate,
+            rate_window=limits.ratewindow,
+            header_size=limits.headersize,
+        ),
+        drain=http.draintimeout,
+    )
+
+
+def _tls(http: Http) -> TlsSettings | None:
+    tls = http.tls
+    if not tls.certificate:
+        return None
+    return TlsSettings(
+        certificate=Path(tls.certificate),
+        key=Path(tls.key),
+        minimum=tls.minimumtls.removeprefix("tls"),
+        client_authorities=tuple(map(Path, tls.clientcas)),
+        client_certificates=_CLIENT_CERTIFICATES[tls.clientauth] if tls.clientcas else ClientCertificates.NONE,
+    )
+
+
+def origins(config: Config) -> Origins:
+    """What Locations start with and which proxies are believed."""
+    http = config.http
+    return Origins(
+        host=http.host or None,
+        prefix=http.prefix,
+        relative=http.relativeurls,
+        trusted=tuple(map(ipaddress.ip_network, config.stackyard.trustedproxies)),
+    )
+
+
+def headers(config: Config) -> Sequence[Header]:
+    """`http.headers`, as they stand on every answer."""
+    return [
+        (name.lower().encode("ascii"), value.encode("latin-1"))
+        for name, values in config.http.headers.items()
+        for value in values
+    ]
+
+
+def authorization(config: Config, cpus: int) -> access.Settings:
+    """What the auth room takes."""
+    ours = config.stackyard
+    return access.Settings(
+        provider=_provider(config.auth),
+        rules=tuple(map(_rule, ours.access.rules)),
+        groups={name: frozenset(users) for name, users in ours.access.groups.items()},
+        admins=frozenset(ours.admins),
+        issuer=access.IssuerSettings(service=ours.token.service, lifetime=ours.token.lifetime),
+        cpus=cpus,
+    )
+
+
+def _provider(
+    auth: auth_config.Auth,
+) -> access.SillySettings | access.HtpasswdSettings | access.TokenSettings | None:
+    if auth.silly:
+        return access.SillySettings(auth.silly.realm, auth.silly.service)
+    if auth.htpasswd:
+        return access.HtpasswdSettings(Path(auth.htpasswd.path), auth.htpasswd.realm)
+    if (token := auth.token) is None:
+        return None
+    return access.TokenSettings(
+        realm=token.realm,
+        service=token.service,
+        issuer=token.issuer,
+        root_cert_bundle=Path(token.rootcertbundle) if token.rootcertbundle else None,
+        jwks=Path(token.jwks) if token.jwks else None,
+        signing_algorithms=frozenset(token.signingalgorithms) or access.ASYMMETRIC,
+        autoredirect=token.autoredirect,
+        autoredirect_path=token.autoredirectpath,
+    )
+
+
+def _rule(rule: AccessRule) -> Rule:
+    return Rule(_subject(rule), rule.repositories, frozenset(map(Action, rule.actions)))
+
+
+def _subject(rule: AccessRule) -> Subject:
+    if rule.user:
+        return Subject("user", rule.user)
+    if rule.group:
+        return Subject("group", rule.group)
+    return Subject("authenticated" if rule.authenticated else "anonymous")
+
+
+def database_url(config: Config) -> str:
+    """The configured database, else a SQLite file on the volume, beside the blobs."""
+    url = config.stackyard.database.url.get_secret_value()
+    if url or config.storage.filesystem is None:
+        return url
+    return f"sqlite:///{Path(config.storage.filesystem.rootdirectory).absolute() / layout.DATABASE}"
+
+
+def secrets(config: Config) -> list[Path]:
+    """Files that may be readable by root alone."""
+    named = [config.http.tls.certificate, config.http.tls.key]
+    if config.auth.htpasswd:
+        named.append(config.auth.htpasswd.path)
+    if config.auth.token:
+        named += [config.auth.token.rootcertbundle, config.auth.token.jwks]
+    return [Path(name) for name in named if name]

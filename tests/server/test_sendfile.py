@@ -1,0 +1,130 @@
+"""Files by sendfile(2): byte for byte what a stream would send, whoever reads it how."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from tests.server.serving import Server, Wire, random_file
+from tests.support.processes import wait_until
+
+SIZE = 5 * 1024 * 1024 + 12345
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
+    path = tmp_path_factory.mktemp("file") / "file"
+    return path, random_file(path, SIZE)
+
+
+def test_whole_file_arrives(server: Server, file: tuple[Path, bytes]) -> None:
+    path, content = file
+
+    answer = server.get(f"/send-file?path={path}")
+
+    assert answer.headers["x-way"] == "file"
+    assert answer.body == content
+
+
+@pytest.mark.parametrize(("offset", "count"), [(0, 1), (SIZE - 1, 1), (12345, 4096 * 600 + 7), (0, SIZE)])
+def test_part_of_a_file_arrives(server: Server, file: tuple[Path, bytes], offset: int, count: int) -> None:
+    path, content = file
+
+    assert server.get(f"/send-file?path={path}&offset={offset}&count={count}").body == content[offset : offset + count]
+
+
+def test_connection_is_kept_between_files(server: Server, file: tuple[Path, bytes]) -> None:
+    path, content = file
+
+    with Wire(server.port) as wire:
+        for _ in range(5):
+            assert wire.request("GET", f"/send-file?path={path}").body == content
+
+
+def test_pipelined_files_and_answers_keep_their_order(server: Server, file: tuple[Path, bytes]) -> None:
+    path, content = file
+    ask = f"GET /send-file?path={path} HTTP/1.1\r\nHost: a\r\n\r\nGET /tell HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+
+    with Wire(server.port) as wire:
+        wire.send(ask * 4)
+        for _ in range(4):
+            assert wire.answer().body == content
+            assert json.loads(wire.answer().body)["path"] == "/tell"
+
+
+def test_file_after_an_answer_that_still_fills_the_buffers_comes_behind_it(
+    server: Server, file: tuple[Path, bytes]
+) -> None:
+    path, content = file
+    stream, whole = (f"GET /{way}-file?path={path} HTTP/1.1\r\nHost: a\r\n\r\n".encode() for way in ("stream", "send"))
+
+    with Wire(server.port) as wire:
+        wire.send((stream + whole) * 2)
+        assert [wire.answer().body == content for _ in range(4)] == [True] * 4
+
+
+def test_head_of_a_file_has_its_length_and_no_bytes(server: Server, file: tuple[Path, bytes]) -> None:
+    with Wire(server.port) as wire:
+        head = wire.request("HEAD", f"/send-file?path={file[0]}")
+
+        assert int(head.headers["content-length"]) == SIZE
+        assert wire.request("GET", "/tell").status == 200
+
+
+def test_client_that_leaves_midway_is_noted(server: Server, tmp_path: Path) -> None:
+    note, large = tmp_path / "note", tmp_path / "large"
+    large.touch()
+    os.truncate(large, 100_000_000)  # more than the kernel's buffers on both sides hold
+    with Wire(server.port) as wire:
+        wire.send(f"GET /send-file?path={large}&note={note} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        wire.socket.recv(1000)
+
+    wait_until(lambda: note.exists() and note.read_text() != "", "the application to hear of it")
+    sent, cut_off, _ = json.loads(note.read_text())
+    assert cut_off
+    assert 0 < sent < 100_000_000
+
+
+def test_file_shorter_than_announced_breaks_the_connection(server: Server, tmp_path: Path) -> None:
+    short = tmp_path / "short"
+    random_file(short, 1000)
+
+    with Wire(server.port) as wire, pytest.raises((AssertionError, ConnectionResetError)):
+        wire.request("GET", f"/send-file?path={short}&count=2000")
+
+
+def test_file_that_is_not_cached_arrives(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "cold"
+    content = random_file(path, SIZE)
+    fd = os.open(path, os.O_RDWR)
+    os.fsync(fd)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(fd)
+
+    assert server.get(f"/send-file?path={path}").body == content
+
+
+def test_descriptors_do_not_leak(server: Server, file: tuple[Path, bytes], tmp_path: Path) -> None:
+    [worker] = server.workers()
+    folder = Path(f"/proc/{worker}/fd")
+    server.get(f"/send-file?path={file[0]}")
+    before = len(list(folder.iterdir()))
+
+    for number in range(10):
+        note = tmp_path / str(number)
+        with Wire(server.port) as wire:
+            wire.send(f"GET /send-file?path={file[0]}&note={note} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            wire.socket.recv(1000)
+
+    wait_until(lambda: len(list(folder.iterdir())) <= before, "the descriptors to be closed")
+
+
+def test_many_readers_at_once_each_get_their_file(server: Server, file: tuple[Path, bytes]) -> None:
+    path, content = file
+    wires = [Wire(server.port) for _ in range(20)]
+    for wire in wires:
+        wire.send(f"GET /send-file?path={path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+
+    assert all(wire.answer().body == content for wire in wires)
+    for wire in wires:
+        wire.close()
