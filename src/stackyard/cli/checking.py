@@ -1,0 +1,23 @@
+"""`stackyard config check`."""
+
+from pathlib import Path
+
+import typer
+
+from stackyard.cli.loading import EX_CONFIG, Unusable, load_config
+
+
+def check(file: Path | None) -> int:
+    """Print what a configuration is worth; returns the exit status."""
+    try:
+        loaded = load_config(file)
+    except Unusable:
+        return EX_CONFIG
+    for warning in loaded.warnings:
+        typer.echo(f"warning: {warning}")
+    for notice in loaded.notices:
+        typer.echo(f"notice: {notice}")
+    if loaded.ignored:
+        typer.echo(f"notice: not ours and ignored: {', '.join(loaded.ignored)}")
+    typer.echo(f"{loaded.path or 'the defaults, with no config file,'} can be served")
+    return 0

@@ -1,0 +1,99 @@
+"""`stackyard`, and under the name `registry` the verbs of registry:2.
+
+What a verb needs is imported when it runs, so that `--help` and completion answer at once.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+stackyard = typer.Typer(
+    name="stackyard",
+    help="A private OCI and Docker image registry that takes over from registry:2.",
+    epilog="Example: stackyard serve config.yml",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+config = typer.Typer(help="Look at a configuration.", no_args_is_help=True, rich_markup_mode=None)
+registry = typer.Typer(
+    name="registry",
+    help="The verbs of registry:2, for whatever calls them.",
+    epilog="Example: registry serve /etc/docker/registry/config.yml",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+stackyard.add_typer(config, name="config")
+stackyard.add_typer(registry, name="registry")
+
+ConfigFile = Annotated[
+    Optional[Path],  # noqa: UP045 - typer reads the annotation
+    typer.Argument(
+        metavar="CONFIG",
+        show_default=False,
+        help="Distribution's config file, of version 2 or 3. Without it: REGISTRY_CONFIGURATION_PATH, then "
+        "/etc/docker/registry/config.yml, then /etc/distribution/config.yml, then defaults.",
+    ),
+]
+"""The config file of a command."""
+
+
+def main() -> None:
+    """Run the command line; the program's name decides whose verbs it has."""
+    name = Path(sys.argv[0]).name
+    (registry if name == "registry" else stackyard)(prog_name=name)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from stackyard.cli.version import version
+
+        typer.echo(version())
+        raise typer.Exit
+
+
+Version = Annotated[bool, typer.Option("--version", "-v", callback=_print_version, is_eager=True, help="Say which.")]
+
+
+@stackyard.callback()
+@registry.callback()
+def _options(version: Version = False) -> None: ...
+
+
+@stackyard.command("serve", epilog="Example: stackyard serve config.yml")
+@registry.command("serve", epilog="Example: registry serve /etc/docker/registry/config.yml")
+def serve(file: ConfigFile = None) -> None:
+    """Serve the registry.
+
+    SIGTERM lets running requests finish, then ends. SIGHUP reads certificate, passwords and keys again.
+    """
+    from stackyard.cli.serving import serve
+
+    raise typer.Exit(serve(file))
+
+
+@config.command("check", epilog="Example: stackyard config check config.yml")
+def check(file: ConfigFile = None) -> None:
+    """Say whether a server would start with this configuration, and what in it has no effect."""
+    from stackyard.cli.checking import check
+
+    raise typer.Exit(check(file))
+
+
+@registry.command("garbage-collect", epilog="Example: registry garbage-collect --dry-run config.yml")
+def garbage_collect(
+    file: ConfigFile = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-d", help="Only say what would go.")] = False,
+    delete_untagged: Annotated[bool, typer.Option("--delete-untagged", "-m", help="Untagged manifests too.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing.")] = False,
+) -> None:
+    """Delete what nothing refers to. Not in this version: nothing is collected yet."""
+    typer.echo("registry: this version has no garbage collector yet; nothing was deleted", err=True)
+    raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    main()
