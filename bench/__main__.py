@@ -1,0 +1,146 @@
+"""The command: `python -m bench [--quick] [--only NAME …] [--list]`."""
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import types
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import uvloop
+
+from bench import cases, machine, report, servers
+from bench.cases.case import Case
+from bench.field import Field, note
+from bench.profiles import FULL, QUICK, Profile
+from bench.results import Outcome
+from bench.servers import Kind, Programs
+from bench.wire import Unexpected
+
+ROOT = Path(__file__).parent.parent
+_BUILD = ROOT / "build/bench"
+
+
+def main() -> int:
+    """Measure, print and store; 1 when a case could not be measured."""
+    options = _options()
+    if options.list:
+        print("\n".join(f"{case.name:24}{case.title}" for case in cases.ALL))
+        return 0
+    _offer_ciphers_as_docker_does()
+    profile = QUICK if options.quick else FULL
+    programs, kinds = _programs(options)
+    chosen = [case for case in cases.ALL if not options.only or case.name in options.only]
+    _BUILD.mkdir(parents=True, exist_ok=True)
+    _check_space(profile)
+    signal.signal(signal.SIGTERM, _interrupt)
+    field = Field(Path(tempfile.mkdtemp(prefix="field-", dir=_BUILD)), profile, programs, kinds)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            outcomes = runner.run(_measure(field, chosen))
+        result = report.Result(profile.name, machine.facts(_BUILD), servers.versions(programs), outcomes)
+        _store(result, docs=options.docs or not (options.quick or options.only or options.without))
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        note("cleaning up")
+        field.close()
+    return int(any(outcome.failure for outcome in outcomes))
+
+
+async def _measure(field: Field, chosen: Sequence[Case]) -> list[Outcome]:
+    end = time.monotonic() + field.profile.minutes * 60
+    outcomes = []
+    for case in chosen:
+        late = time.monotonic() > end
+        outcome = _empty(case, "not measured: the run took too long") if late else await _outcome(field, case)
+        note("\n".join(report.lines(outcome)))
+        outcomes.append(outcome)
+    return outcomes
+
+
+async def _outcome(field: Field, case: Case) -> Outcome:
+    note(f"{case.name}: {case.title}")
+    before, began = field.strangers(), time.monotonic()
+    try:
+        measured = await case.run(field)
+    except (Unexpected, RuntimeError, OSError, subprocess.SubprocessError) as error:
+        return _empty(case, f"{type(error).__name__}: {error}")
+    strangers = max(0, field.strangers() - before) / (time.monotonic() - began)
+    verdicts = [verdict for goal in case.goals if (verdict := goal.judge(measured))]
+    return Outcome(case.name, case.title, case.unit, case.cost_unit, measured, verdicts, strangers)
+
+
+def _empty(case: Case, failure: str) -> Outcome:
+    return Outcome(case.name, case.title, case.unit, case.cost_unit, {}, [], failure=failure)
+
+
+def _store(result: report.Result, *, docs: bool) -> None:
+    file = _BUILD / f"{result.profile}.json"
+    file.write_text(json.dumps(asdict(result), indent=1, ensure_ascii=False))
+    print(report.table(result))
+    note(f"stored in {file.relative_to(ROOT)}")
+    if docs:
+        report.write(result, ROOT / "docs")
+        note("wrote docs/benchmarks.md and docs/benchmarks.svg")
+
+
+def _offer_ciphers_as_docker_does() -> None:
+    """Begin anew with OpenSSL set up so: Python cannot order TLS 1.3's ciphers, and OpenSSL reads this once."""
+    wanted = str(Path(__file__).with_name("openssl.cnf"))
+    if os.environ.get("OPENSSL_CONF") != wanted:
+        os.environ["OPENSSL_CONF"] = wanted
+        os.execv(sys.executable, [sys.executable, "-m", "bench", *sys.argv[1:]])
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small sizes, one short round: shows that all of it works")
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=[case.name for case in cases.ALL])
+    parser.add_argument("--list", action="store_true", help="name the cases")
+    parser.add_argument("--docs", action="store_true", help="write docs/benchmarks.md even for a part of the run")
+    parser.add_argument("--program", type=Path, metavar="FILE", help="measure this program as Stackyard")
+    parser.add_argument("--without", nargs="+", default=[], metavar="SERVER", choices=[str(kind) for kind in Kind])
+    return parser.parse_args()
+
+
+def _programs(options: argparse.Namespace) -> tuple[Programs, frozenset[Kind]]:
+    """Where they are; those that are not there do not take part."""
+    ours = options.program or Path(sys.executable).parent / "stackyard"
+    reference, nginx = (_which(name) for name in ("docker-registry", "nginx"))
+    if shutil.which("wrk") is None or not ours.exists():
+        raise SystemExit(f"bench: needs wrk and {ours}")
+    kinds = {Kind.STACKYARD: ours, Kind.REFERENCE: reference, Kind.NGINX: nginx}
+    for kind, path in kinds.items():
+        if path is None:
+            note(f"{kind} is not installed and takes no part")
+    present = frozenset(kind for kind, path in kinds.items() if path and kind not in options.without)
+    return Programs(ours, reference or Path(), nginx or Path()), present
+
+
+def _which(name: str) -> Path | None:
+    found = shutil.which(name, path="/usr/local/bin:/usr/bin:/usr/local/sbin:/usr/sbin")
+    return Path(found) if found else None
+
+
+def _check_space(profile: Profile) -> None:
+    # Both registries keep what is pushed at once, and about as much again in all other cases.
+    needed = 4 * profile.pushes * profile.layer
+    if shutil.disk_usage(_BUILD).free < needed:
+        raise SystemExit(f"bench: needs {needed / 1e9:.0f} GB free in {_BUILD}")
+
+
+def _interrupt(number: int, frame: types.FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())
