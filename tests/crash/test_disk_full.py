@@ -193,6 +193,8 @@ def test_a_server_that_was_killed_starts_on_the_full_disk(server: Running, disk:
 def test_a_disk_too_full_to_open_the_database_is_told_in_one_line(server: Running, disk: Path) -> None:
     """After an orderly end SQLite has to make its two helper files anew, before it can even read."""
     server.stop()
+    database = server.data / layout.DATABASE
+    assert [file for file in database.parent.glob(f"{database.name}-*") if file.stat().st_size] == []
     filler = Filler(disk)
 
     failed = stackyard.launch(on(disk), folder=server.folder)

@@ -177,6 +177,23 @@ class TestProcesses:
 
         assert _names(sqlite_url) == sorted(f"p{process}/r{number}" for process in range(4) for number in range(50))
 
+    def test_one_closes_after_the_other_so_that_the_last_one_empties_the_log(self, sqlite_url: str) -> None:
+        """Whoever copies the file of a stopped server has everything."""
+        path = sqlite.path_of(sqlite_url)
+        lock = sqlite.WriteLock(path)
+        command: list[str | Path] = [sys.executable, PROGRAM, "close", sqlite_url]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+            assert child.stdin is not None
+            assert child.stdout is not None
+            assert child.stdout.readline() == b"open\n"
+            with lock:
+                child.stdin.close()
+                wait_until(lambda: _is_blocked(child.pid), "the child waits for the lock")
+                assert Path(f"{path}-wal").exists()
+
+        assert not Path(f"{path}-wal").exists()
+        lock.close()
+
     async def test_a_writer_killed_inside_its_transaction_leaves_nothing_and_blocks_nobody(
         self, sqlite_url: str, tmp_path: Path
     ) -> None:

@@ -54,6 +54,15 @@ async def traced(url: str) -> None:
     await database.close()
 
 
+async def close(url: str) -> None:
+    """Open, write, and close when told to by a line."""
+    database = await open_database(url)
+    await database.write_relaxed(_make, "first")
+    _say("open")
+    sys.stdin.readline()
+    await database.close()
+
+
 async def queue(url: str, order: str) -> None:
     """Take the write lock once."""
     lock = sqlite.WriteLock(sqlite.path_of(url))
@@ -62,7 +71,7 @@ async def queue(url: str, order: str) -> None:
         Path(order).write_text("child")
 
 
-VERBS = {verb.__name__: verb for verb in (many, hang, traced, queue)}
+VERBS = {verb.__name__: verb for verb in (many, hang, traced, close, queue)}
 
 if __name__ == "__main__":
     asyncio.run(VERBS[sys.argv[1]](*sys.argv[2:]))

@@ -212,9 +212,10 @@ class SQLiteDatabase:
     async def close(self) -> None:
         """See `Database`."""
         await self._writer.close()
-        disconnect(self._connection)
-        disconnect(self._reader)
-        self._lock.close()
+        # One process after the other: of two that close together each sees the other still there, and the log stays.
+        with closing(self._lock), self._lock:
+            disconnect(self._reader)
+            disconnect(self._connection)
 
 
 def _call(function: Function[P, T], *args: P.args, **kwargs: P.kwargs) -> Callable[[Connection], T]:
