@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stackyard.telemetry.access import AccessLog
@@ -102,6 +102,7 @@ ODD = st.text(alphabet=st.sampled_from('a "\\\n\r\t\0\x1b\x7f\x85\u2028é\udc80,
 
 @settings(max_examples=300)
 @given(values=st.dictionaries(st.sampled_from(FOREIGN), ODD))
+@example(values={"client": " "})
 def test_foreign_text_can_end_neither_line_nor_field(values: dict[str, str]) -> None:
     pipe = Pipe()
     AccessLog(fd=pipe.writer).line(**REQUEST | values)

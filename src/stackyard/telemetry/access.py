@@ -93,7 +93,7 @@ class AccessLog:
         line = form(fields, cut_off).encode(errors="surrogatepass")
         # Nearly every line is plain: looked through once as a whole, not field by field.
         plain = line.translate(None, _PLAIN) == b"\n" and line.count(b'"') == self._quotes
-        if not plain or " " in user or " " in request_id:
+        if not plain or " " in user or " " in request_id or " " in client:
             line = form(_safe(fields), cut_off).encode()
         write_line(self._fd, line)
 
