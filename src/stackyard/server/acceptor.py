@@ -70,13 +70,15 @@ class Acceptor:
         self._loop.add_reader(listening.fileno(), self._ready)
 
     def close(self) -> None:
-        """Take no more; handshakes under way are given up."""
+        """Take no more. Those being opened become connections yet, which the roster, draining, then closes.
+
+        Cancelling them would be wrong: uvloop then closes the socket of a connection that was made already and never
+        says so.
+        """
         if self._timer is not None:
             self._timer.cancel()
         self._loop.remove_reader(self._listening.fileno())
         self._listening.close()
-        for task in self._tasks:
-            task.cancel()
 
     def _ready(self) -> None:
         if self._pass_on():

@@ -60,6 +60,8 @@ class Roster:
     def add(self, connection: Watched) -> None:
         """The connection is open."""
         self.connections.add(connection)
+        if self.draining:
+            self.loop.call_soon(connection.drain)
         self._count()
 
     def forget(self, connection: Watched) -> None:
