@@ -101,7 +101,9 @@ async def chunks(scope: Any, receive: Any, send: Any, query: dict[str, str]) -> 
 
 
 async def tell(scope: Any, receive: Any, send: Any, query: dict[str, str]) -> None:
-    """What the application sees of the request."""
+    """What the application sees of the request; with `wait` after its body."""
+    if "wait" in query:
+        await read_all(receive)
     told = {name: scope[name] for name in ("method", "path", "scheme", "client", "server", "http_version")}
     told |= {"pid": os.getpid(), "query": scope["query_string"].decode(), "raw_path": scope["raw_path"].decode()}
     told["headers"] = [[name.decode(), value.decode("latin-1")] for name, value in scope["headers"]]

@@ -203,6 +203,49 @@ def test_header_without_end_is_431(wire: Wire) -> None:
     assert wire.answer().status == 431
 
 
+@pytest.mark.parametrize("endless", [b"0\r\n" + b"X: y\r\n" * 50, b"0\r\nX: ", b"1;x="])
+def test_framing_of_a_body_without_end_is_431(wire: Wire, endless: bytes) -> None:
+    wire.send(b"PUT /put HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n" + endless)
+
+    with suppress(OSError):
+        for _ in range(64):
+            wire.send((b"X: y\r\n" if endless.endswith(b"\n") else b"yyyyyy") * 1_000)
+
+    assert wire.answer().status == 431
+
+
+def test_many_small_chunks_are_no_framing_without_end(wire: Wire) -> None:
+    head = b"PUT /put HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    wire.send(head + b"1;extension=12345678\r\na\r\n" * 10_000 + b"0\r\n\r\n")
+
+    assert json.loads(wire.answer().body)[0] == 10_000
+
+
+def test_trailer_passes_for_no_header(wire: Wire) -> None:
+    head = b"PUT /tell?wait=1 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked \r\nTrailer: X-Late\r\n\r\n"
+    wire.send(head + b"1\r\na\r\n0\r\nX-Late: 1\r\nX-Forwarded-Host: evil\r\nHost: evil\r\n\r\n")
+
+    names = [name for name, _ in json.loads(wire.answer().body)["headers"]]
+
+    assert names == ["host", "transfer-encoding", "trailer"]
+    assert wire.request("GET", "/next").status == 200
+
+
+def test_other_version_than_1_is_505(wire: Wire) -> None:
+    wire.send(b"GET / HTTP/2.0\r\nHost: a\r\n\r\n")
+
+    assert wire.answer().status == 505
+
+
+def test_space_after_a_framing_header_is_not_part_of_it(wire: Wire) -> None:
+    wire.send(b"PUT /put HTTP/1.1\r\nHost: a\r\nExpect: 100-continue \t\r\nContent-Length: 1 \r\n\r\n")
+    assert wire.file.readline() == b"HTTP/1.1 100 Continue\r\n"
+    wire.file.readline()
+    wire.send(b"a")
+
+    assert json.loads(wire.answer().body)[0] == 1
+
+
 def test_header_within_the_limit_is_taken(wire: Wire) -> None:
     assert wire.request("GET", "/tell", "X: " + "x" * 60_000).status == 200
 

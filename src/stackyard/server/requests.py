@@ -12,6 +12,7 @@ import httptools
 _FRAMING: Final = frozenset((b"host", b"content-length", b"expect", b"transfer-encoding"))
 _ASGI: Final = {"version": "3.0", "spec_version": "2.4"}
 _HEADER_TOO_LARGE: Final = "the request's header is too large"
+_SPACE: Final = b" \t"
 
 
 class Refused(Exception):
@@ -48,9 +49,11 @@ class RequestParser:
 
     __slots__ = (
         "_fed",
+        "_framing",
         "_headers",
         "_hosts",
         "_limit",
+        "_moved",
         "_parser",
         "_receiver",
         "_refusal",
@@ -71,6 +74,8 @@ class RequestParser:
         self._parser: Any = httptools.HttpRequestParser(self)
         self._refusal: Refused | None = None
         self._fed = 0
+        self._framing = 0
+        self._moved = False
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._hosts = 0
@@ -91,13 +96,19 @@ class RequestParser:
 
     def feed(self, data: bytes) -> None:
         """Parse the next bytes. Raises Refused, and is of no use after that."""
-        self._fed += len(data)
+        size = len(data)
+        self._fed += size
+        self._moved = False
         try:
             while data:
                 data = self._feed(data)
         except httptools.HttpParserError as error:
             raise self._refusal or Refused(400, f"malformed request: {error}") from None
         if self.in_header and self._fed > self._limit:
+            raise Refused(431, _HEADER_TOO_LARGE)
+        self._framing = 0 if self._moved else self._framing + size
+        if self._framing > self._limit:
+            # A chunk's extension or a trailer without end; the parser keeps what it has of one until it is whole.
             raise Refused(431, _HEADER_TOO_LARGE)
 
     def _feed(self, data: bytes) -> bytes:
@@ -123,9 +134,11 @@ class RequestParser:
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if not self.in_header:
+            return  # a trailer: none may pass for a header (RFC 9110, 6.5.1), and nothing here asks for one
         name = name.lower()
         if name in _FRAMING:
-            self._note(name, value.lower())
+            self._note(name, value.lower().rstrip(_SPACE))
         self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -133,7 +146,10 @@ class RequestParser:
         if self._fed > self._limit:
             self._check_size()
         parser = self._parser
+        self._moved = True
         version = parser.get_http_version()
+        if version not in ("1.0", "1.1"):
+            self._refuse(505, "HTTP/1.1 and 1.0 are spoken here")
         method = parser.get_method().decode("ascii")
         if self._hosts != 1 and (self._hosts or version == "1.1"):
             self._refuse(400, "a request needs one Host header")
@@ -162,6 +178,7 @@ class RequestParser:
             raise
 
     def on_body(self, body: bytes) -> None:
+        self._moved = True
         self._receiver.body_received(body)  # type: ignore[union-attr]
 
     def on_message_complete(self) -> None:
