@@ -1,4 +1,4 @@
-module stackyard/conformance
+module stackyard/conformance/current
 
 go 1.24.0
 
