@@ -1,16 +1,25 @@
-"""What every test folder shares: markers, skips that say why, and a registry process."""
+"""What every test folder shares: markers, skips that say why, a database on either engine, and a registry process."""
 
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # importlib mode leaves it alone, and the tests import `tests.support`
 
-from tests.support import stackyard  # noqa: E402
+from tests.support import postgresql, stackyard  # noqa: E402
 from tests.support.running import Running  # noqa: E402
+
+from stackyard.metadata import migrate  # noqa: E402
+from stackyard.metadata.database import Database, open_database  # noqa: E402
+
+# On a busy machine any example may take long, bcrypt and the making of keys before all.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 MARKERS = {
     "clients": "drives real clients: docker, podman, skopeo, buildah, ctr, oras",
@@ -33,3 +42,42 @@ def registry(tmp_path: Path) -> Iterator[Running]:
     """A registry process of this test's own: empty, anonymous, plain HTTP, deletes allowed."""
     with stackyard.start({}, folder=tmp_path) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("template") / "stackyard.db"
+    migrate.migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[postgresql.Server]:
+    with postgresql.serve() as server:
+        yield server
+
+
+@pytest.fixture
+def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
+    path = tmp_path / "stackyard.db"
+    shutil.copy(sqlite_template, path)
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture
+async def postgresql_url(postgresql_server: postgresql.Server) -> str:
+    return await postgresql_server.emptied()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """Of a migrated database that holds nothing: on SQLite, and on a real PostgreSQL."""
+    found: str = request.getfixturevalue(f"{request.param}_url")
+    return found
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    opened = await open_database(database_url)
+    yield opened
+    await opened.close()

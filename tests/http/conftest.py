@@ -1,6 +1,5 @@
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from tests.http.client import Client
@@ -9,28 +8,11 @@ from stackyard.auth import opening
 from stackyard.auth.settings import Settings as AuthSettings
 from stackyard.http.app import App
 from stackyard.http.origin import Origins
-from stackyard.metadata.database import Database, open_database
-from stackyard.metadata.migrate import migrate
+from stackyard.metadata.database import Database
 from stackyard.registry.registry import Registry
 from stackyard.registry.settings import Settings
 from stackyard.storage.memory import MemoryStore
 from stackyard.telemetry.access import AccessLog
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("empty") / "stackyard.db"
-    migrate(f"sqlite:///{path}")
-    return path
-
-
-@pytest.fixture
-async def database(empty_database: Path, tmp_path: Path) -> AsyncIterator[Database]:
-    path = tmp_path / "stackyard.db"
-    path.write_bytes(empty_database.read_bytes())
-    database = await open_database(f"sqlite:///{path}")
-    yield database
-    await database.close()
 
 
 @pytest.fixture

@@ -32,6 +32,12 @@ SCOPE = {
 LOCAL = (ip_network("10.0.0.0/8"), ip_network("::1/128"))
 
 
+@pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    """One engine is enough for what hardly comes to it."""
+    return sqlite_url
+
+
 @pytest.mark.parametrize("path", ["/v2/", "/v2"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 async def test_this_is_a_registry(client: Client, method: str, path: str) -> None:

@@ -5,21 +5,31 @@ import json
 import shutil
 import tempfile
 from collections import defaultdict
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import hypothesis.strategies as st
 from hypothesis import HealthCheck, settings
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
 from tests.http.client import Client, Cut, Got
+from tests.support.postgresql import Server
 
 from stackyard.auth import opening
 from stackyard.auth.settings import Settings as AuthSettings
 from stackyard.http.app import App
 from stackyard.http.origin import Origins
 from stackyard.metadata.database import open_database
-from stackyard.metadata.migrate import migrate
 from stackyard.oci.digests import Digest
 from stackyard.oci.manifests import OCI_INDEX, OCI_MANIFEST
 from stackyard.registry.registry import Registry
@@ -28,6 +38,8 @@ from stackyard.storage.memory import MemoryStore
 from stackyard.telemetry.access import AccessLog
 
 T = TypeVar("T")
+EmptyDatabase: TypeAlias = Callable[[Path], Awaitable[str]]
+"""Gives the URL of a migrated database that holds nothing; the folder is for its file."""
 
 REPOSITORIES = ["a", "a/b", "b"]
 TAGS = ["latest", "1.0", "A"]
@@ -62,10 +74,10 @@ class RegistryMachine(RuleBasedStateMachine):
     sessions: Bundle[str] = Bundle("sessions")
     blobs: Bundle[str] = Bundle("blobs")
     manifests: Bundle[str] = Bundle("manifests")
-    empty: Path | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, empty_database: EmptyDatabase) -> None:
         super().__init__()
+        self.empty_database = empty_database
         self.model = Model()
         self.runner = asyncio.Runner()
         self.folder = Path(tempfile.mkdtemp())
@@ -76,13 +88,8 @@ class RegistryMachine(RuleBasedStateMachine):
         return self.runner.run(coroutine)
 
     async def start(self) -> Client:
-        """A new registry over memory and a new database."""
-        file = self.folder / "stackyard.db"
-        if RegistryMachine.empty is None:
-            RegistryMachine.empty = Path(tempfile.mkdtemp()) / "empty.db"
-            await asyncio.to_thread(migrate, f"sqlite:///{RegistryMachine.empty}")
-        shutil.copy(RegistryMachine.empty, file)
-        self.database = await open_database(f"sqlite:///{file}")
+        """A new registry over memory and an empty database."""
+        self.database = await open_database(await self.empty_database(self.folder))
         registry = Registry.over(MemoryStore(), self.database, Settings(delete_enabled=True))
         access = opening.open_access(AuthSettings())
         return Client(App(registry, access, Origins(), AccessLog(enabled=False), {}))
@@ -344,10 +351,22 @@ class RegistryMachine(RuleBasedStateMachine):
         assert self.ask("GET", "/v2/_catalog").json() == {"repositories": sorted(self.model.known)}
 
 
-RegistryMachine.TestCase.settings = settings(
-    max_examples=40,
-    stateful_step_count=30,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)
-TestRegistryMachine = RegistryMachine.TestCase
+def run(empty_database: EmptyDatabase, *, examples: int) -> None:
+    checks = [HealthCheck.too_slow, HealthCheck.filter_too_much]
+    chosen = settings(max_examples=examples, stateful_step_count=30, suppress_health_check=checks)
+    machine = partial(RegistryMachine, empty_database)
+    run_state_machine_as_test(machine, settings=chosen)  # type: ignore[arg-type] # takes any function, as it says
+
+
+def test_the_registry_answers_as_the_model_does(sqlite_template: Path) -> None:
+    async def empty(folder: Path) -> str:
+        return f"sqlite:///{shutil.copy(sqlite_template, folder / 'stackyard.db')}"
+
+    run(empty, examples=40)
+
+
+def test_the_registry_on_postgresql_answers_as_the_model_does(postgresql_server: Server) -> None:
+    async def empty(_: Path) -> str:
+        return await postgresql_server.emptied()
+
+    run(empty, examples=20)

@@ -73,11 +73,11 @@ async def test_processes_that_migrate_at_once_do_not_meet(new_url: str) -> None:
     assert await _inspect(new_url, _differences) == []
 
 
-async def test_a_database_that_was_not_migrated_is_not_opened(url: str) -> None:
-    await _change(url, "UPDATE installation SET version = 0, floor = 0")
+async def test_a_database_that_was_not_migrated_is_not_opened(database_url: str) -> None:
+    await _change(database_url, "UPDATE installation SET version = 0, floor = 0")
 
     with pytest.raises(SchemaOutdated, match="migrate first"):
-        await open_database(url)
+        await open_database(database_url)
 
 
 async def test_an_empty_database_is_not_opened(postgresql_server: Server) -> None:
@@ -85,22 +85,22 @@ async def test_an_empty_database_is_not_opened(postgresql_server: Server) -> Non
         await open_database(await postgresql_server.create())
 
 
-async def test_code_older_than_the_floor_refuses_to_migrate_and_to_open(url: str) -> None:
-    await _change(url, f"UPDATE installation SET version = {schema.VERSION + 2}, floor = {schema.VERSION + 1}")
+async def test_code_older_than_the_floor_refuses_to_migrate_and_to_open(database_url: str) -> None:
+    await _change(database_url, f"UPDATE installation SET version = {schema.VERSION + 2}, floor = {schema.VERSION + 1}")
 
     with pytest.raises(SchemaTooNew, match="newer stackyard"):
-        await asyncio.to_thread(migrate.migrate, url)
+        await asyncio.to_thread(migrate.migrate, database_url)
     with pytest.raises(SchemaTooNew):
-        await open_database(url)
+        await open_database(database_url)
 
 
-async def test_code_at_or_above_the_floor_works_with_a_newer_schema(url: str) -> None:
+async def test_code_at_or_above_the_floor_works_with_a_newer_schema(database_url: str) -> None:
     """So that nodes can be upgraded one after the other."""
-    await _change(url, f"UPDATE installation SET version = {schema.VERSION + 1}")
+    await _change(database_url, f"UPDATE installation SET version = {schema.VERSION + 1}")
 
-    await asyncio.to_thread(migrate.migrate, url)
+    await asyncio.to_thread(migrate.migrate, database_url)
 
-    opened = await open_database(url)
+    opened = await open_database(database_url)
     assert (
         await opened.read(lambda c: c.execute(text("SELECT version FROM installation")).scalar_one())
         == schema.VERSION + 1

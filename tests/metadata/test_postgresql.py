@@ -8,10 +8,11 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from tests.metadata.making import pushed, put
+from tests.support.postgresql import Server
 
-from stackyard.metadata import repositories
+from stackyard.metadata import migrate, repositories
 from stackyard.metadata.database import Database, open_database
-from stackyard.metadata.errors import DatabaseUnavailable
+from stackyard.metadata.errors import CannotStart, DatabaseUnavailable
 from stackyard.metadata.manifests import RESOLVE
 
 
@@ -76,6 +77,17 @@ async def test_names_are_in_byte_order_whatever_the_server_s_locale(database: Da
 async def test_a_server_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(DatabaseUnavailable):
         await open_database(f"postgresql://nobody@/none?host={tmp_path}")
+
+
+async def test_a_server_that_is_not_there_is_told_in_one_sentence_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(CannotStart, match="cannot be reached") as told:
+        await asyncio.to_thread(migrate.migrate, f"postgresql://nobody:secret@/none?host={tmp_path}")
+    assert "secret" not in str(told.value)
+
+
+async def test_a_database_that_is_not_there_is_told_at_the_start(postgresql_server: Server) -> None:
+    with pytest.raises(CannotStart, match='"none" does not exist'):
+        await asyncio.to_thread(migrate.migrate, postgresql_server.url("none"))
 
 
 async def test_connections_that_broke_are_made_anew(database: Database, postgresql_url: str) -> None:

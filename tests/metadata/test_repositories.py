@@ -26,6 +26,18 @@ async def test_uploads_and_blobs_alone_make_no_repository_known(database: Databa
     assert not await database.read(repositories.exists, "b")
 
 
+async def test_a_repository_is_made_once_and_known_once_it_is_listed(database: Database) -> None:
+    assert await database.write(repositories.find_locked, "a") is None
+    made = await database.write(repositories.ensure_locked, "a")
+
+    assert await database.write(repositories.ensure_locked, "a") == made
+    assert await database.write(repositories.find_locked, "a") == made
+    assert not await database.read(repositories.exists, "a")
+    assert await database.write(repositories.ensure_listed, "a") == made
+    assert await database.read(repositories.exists, "a")
+    assert await database.write(repositories.ensure_listed, "b") != made
+
+
 async def test_a_deleted_repository_shows_nothing_and_its_name_is_free(database: Database) -> None:
     upload_id = new_id()
     blob = await push_blob(database, "a", b"layer")

@@ -191,6 +191,20 @@ async def test_cancel_ends_the_session_under_its_writer(database: Database) -> N
         await database.write_relaxed(uploads.cancel, "a", upload_id)
 
 
+async def test_a_session_is_open_until_it_ends_whoever_asks(database: Database) -> None:
+    upload_id, other = new_id(), new_id()
+    await database.write_relaxed(start, "a", upload_id)
+    await database.write_relaxed(start, "b", other)
+
+    assert await database.read(uploads.is_open, upload_id)
+    assert not await database.read(uploads.is_open, new_id())
+    await database.write_relaxed(claim, "a", upload_id)
+    assert await database.read(uploads.is_open, upload_id)
+    await database.write_relaxed(uploads.cancel, "a", upload_id)
+    assert not await database.read(uploads.is_open, upload_id)
+    assert await database.read(uploads.is_open, other)
+
+
 async def test_stale_lists_old_sessions_that_nobody_writes_to(database: Database) -> None:
     old, busy, dead, new = (new_id() for _ in range(4))
     for upload_id in (old, busy, dead):

@@ -7,7 +7,7 @@ import pwd
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,9 +25,33 @@ _SHARED = "shared"
 class Server:
     """Gives out databases that are migrated and hold nothing."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, argv: Sequence[str | Path]) -> None:
         self._folder = folder
+        self._argv = argv
         self._numbers = itertools.count()
+        self._child = self._start()
+
+    def end(self) -> None:
+        """At once: nothing of it is needed again."""
+        self._child.kill(signal.SIGQUIT)
+        self._child.wait()
+        self._child.stop()
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """No server within the context; connections end as when an operator stops it. What was committed stays."""
+        self._child.kill(signal.SIGINT)
+        self._child.wait()
+        self._child.stop()
+        try:
+            yield
+        finally:
+            self._child = self._start()
+
+    def _start(self) -> Child:
+        child = Child(self._argv, log=self._folder / "log", cwd=self._folder)
+        child.wait_line("ready to accept connections")
+        return child
 
     def url(self, database: str) -> str:
         return f"postgresql://{_USER}@/{database}?host={self._folder}"
@@ -67,18 +91,13 @@ def serve() -> Iterator[Server]:
     run(*user, binaries / "initdb", "-D", data, "-U", _USER, "-A", "trust", "--no-sync", cwd=folder)
     settings = ("listen_addresses=", "fsync=off", "full_page_writes=off", "max_connections=50", "deadlock_timeout=50ms")
     options = [f"--{setting}" for setting in settings]
-    argv: list[str | Path] = [*user, binaries / "postgres", "-D", data, "-k", folder, *options]
-    child = Child(argv, log=folder / "log", cwd=folder)
+    server = Server(folder, [*user, binaries / "postgres", "-D", data, "-k", folder, *options])
     try:
-        child.wait_line("ready to accept connections")
-        server = Server(folder)
         asyncio.run(server.create_shared())
         migrate.migrate(server.url(_SHARED))
         yield server
     finally:
-        child.kill(signal.SIGQUIT)  # at once: nothing of it is needed again
-        child.wait()
-        child.stop()
+        server.end()
         shutil.rmtree(folder, ignore_errors=True)
 
 

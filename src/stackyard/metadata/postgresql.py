@@ -13,15 +13,15 @@ from operator import itemgetter
 from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, event, text
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from stackyard.metadata import migrate
 from stackyard.metadata.database import Function, P, T
-from stackyard.metadata.errors import DatabaseFull, DatabaseUnavailable
+from stackyard.metadata.errors import CannotStart, DatabaseFull, DatabaseUnavailable
 from stackyard.metadata.prepared import Prepared, Row
 
 # serialization_failure, deadlock_detected, unique_violation: somebody else came first, look again.
@@ -100,6 +100,7 @@ async def open_server(url: str, *, connections: int) -> PostgreSQLDatabase:
     engine = create_async_engine(
         "postgresql+asyncpg://", async_creator=connect, pool_size=max(1, connections - single), max_overflow=0
     )
+    event.listen(engine.sync_engine, "checkout", _refuse_closed)
     pool = asyncpg.create_pool(url, min_size=0, max_size=single, reset=_keep, server_settings=_SETTINGS)
     database = PostgreSQLDatabase(engine, await pool)
     try:
@@ -111,14 +112,22 @@ async def open_server(url: str, *, connections: int) -> PostgreSQLDatabase:
 
 
 async def run_exclusive(url: str, function: Callable[[Connection], T]) -> T:
-    """Run in a transaction that no other `run_exclusive` of any node can meet."""
-    engine = create_async_engine("postgresql+asyncpg://", async_creator=partial(asyncpg.connect, url), pool_size=1)
+    """Run in a transaction that no other `run_exclusive` of any node can meet. Raises CannotStart."""
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=partial(_connect_first, url), pool_size=1)
     try:
         async with engine.begin() as connection:
             await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
             return await connection.run_sync(function)
     finally:
         await engine.dispose()
+
+
+async def _connect_first(url: str) -> Any:
+    """Whoever starts the program is told what is wrong. The address may hold a password and is not repeated."""
+    try:
+        return await asyncpg.connect(url)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        raise CannotStart(f"the database cannot be reached: {error}") from error
 
 
 def _call(function: Function[P, T], *args: P.args, **kwargs: P.kwargs) -> Callable[[Connection], T]:
@@ -142,6 +151,15 @@ def _explained() -> Iterator[None]:
         if not state or state[:2] in _UNAVAILABLE or state in _UNAVAILABLE:
             raise DatabaseUnavailable(str(original)) from error
         raise
+
+
+def _refuse_closed(connection: Any, *_: object) -> None:
+    """The pool makes a new connection in place of one that ended while it lay idle, as asyncpg's own pool does.
+
+    Costs no round trip: the driver was told when the server went. One that ends later still fails its request.
+    """
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError("ended while it was idle")
 
 
 async def _keep(connection: Any) -> None:
