@@ -106,6 +106,7 @@ def test_tags_beside_a_digest_are_read_once_each_in_order() -> None:
         ("GET", "/v2/a/tags/list", "last=%00", BadRequest),
         ("GET", "/v2/a/tags/list", "last=%FF", BadRequest),
         ("GET", "/v2/a/tags/list", "last=" + "a" * 20_000, BadRequest),
+        ("GET", f"/v2/a/referrers/{DIGEST}", "artifactType=%00", BadRequest),
         ("POST", UPLOADS, "digest=sha256:zz", DigestInvalid),
         ("POST", UPLOADS, "mount=sha256:zz", DigestInvalid),
         ("POST", UPLOADS, "digest-algorithm=md5", DigestInvalid),

@@ -120,6 +120,7 @@ def test_a_foreign_layer_with_urls_need_not_be_here() -> None:
         {},
         image(schemaVersion=1),
         image(schemaVersion="2"),
+        image(schemaVersion=2.0),
         image(mediaType=7),
         image(manifests=[CHILD]),
         index(layers=[LAYER]),

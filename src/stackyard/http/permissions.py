@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 
+from stackyard.auth.challenges import Needed
 from stackyard.auth.principals import Action
 from stackyard.oci.endpoints import (
     AppendUpload,
     CancelUpload,
+    Catalog,
     DeleteBlob,
     DeleteManifest,
     Endpoint,
@@ -42,8 +44,10 @@ ACTIONS: Mapping[type[Endpoint], tuple[Action, ...]] = {
 WRITES = frozenset({PutManifest, StartUpload, AppendUpload, FinishUpload, CancelUpload, DeleteManifest, DeleteBlob})
 
 
-def scopes(call: Endpoint) -> list[tuple[str, tuple[Action, ...]]]:
-    """What to name in a challenge: each repository with the actions needed there."""
+def scopes(call: Endpoint) -> Needed:
+    """What to name in a challenge: each repository with the actions needed there, or the catalogue."""
+    if isinstance(call, Catalog):
+        return "catalog"
     actions = ACTIONS.get(type(call))
     if actions is None:
         return []

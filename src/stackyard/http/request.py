@@ -66,7 +66,7 @@ class Request:
         if self._headers is None:
             self._headers = dict(self.scope["headers"])
         value = self._headers.get(name)
-        return None if value is None else value.decode("latin-1")
+        return None if value is None else value.decode("latin-1").strip(" \t")
 
     def content_length(self) -> int | None:
         """Bytes that the body was announced to have, None when it was not. The server has checked the form."""

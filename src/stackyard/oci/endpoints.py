@@ -232,11 +232,11 @@ def _count(query: Query) -> int | None:
     return int(text[:18])  # a number of more digits is beyond every limit anyway
 
 
-def _last(query: Query) -> str:
-    """`last`, any text: it need not name something that exists. NUL would end a text early in PostgreSQL."""
-    text = _first(query, "last") or ""
+def _text(query: Query, name: str) -> str:
+    """Any text: it need not name something that exists. But NUL is no text to PostgreSQL."""
+    text = _first(query, name) or ""
     if "\0" in text:
-        raise BadRequest("last may not hold a NUL character")
+        raise BadRequest(f"{name} may not hold a NUL character")
     return text
 
 
@@ -297,11 +297,11 @@ def _upload_id(text: str) -> str:
 
 
 def _list_tags(repository: str, _: str, query: Query) -> ListTags:
-    return ListTags(repository, _count(query), _last(query))
+    return ListTags(repository, _count(query), _text(query, "last"))
 
 
 def _list_referrers(repository: str, last: str, query: Query) -> ListReferrers:
-    return ListReferrers(repository, Digest.parse(last), _first(query, "artifactType") or None, _last(query))
+    return ListReferrers(repository, Digest.parse(last), _text(query, "artifactType") or None, _text(query, "last"))
 
 
 def _get_manifest(repository: str, last: str, _: Query) -> GetManifest:
@@ -321,7 +321,7 @@ def _base(_: str, __: str, ___: Query) -> Base:
 
 
 def _catalog(_: str, __: str, query: Query) -> Catalog:
-    return Catalog(_count(query), _last(query))
+    return Catalog(_count(query), _text(query, "last"))
 
 
 # What each kind of path can be asked, in the order that `Allow` names it.

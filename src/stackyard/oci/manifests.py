@@ -90,7 +90,8 @@ def parse(payload: bytes, content_type: str | None, *, algorithm: str = "sha256"
     """
     document = _document(payload)
     media_type = _media_type(document, (content_type or "").partition(";")[0].strip())
-    if document.get("schemaVersion") != 2:
+    version = document.get("schemaVersion")
+    if type(version) is not int or version != 2:  # 2.0 is 2 to Python and an error to Go
         _refuse("schemaVersion must be 2")
     if media_type in INDEXES:
         config, references = None, _index(document)
