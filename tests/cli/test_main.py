@@ -175,3 +175,65 @@ def test_welcome_names_the_address_a_client_on_this_machine_uses() -> None:
     assert "curl https://localhost:443/v2/_catalog" in welcome(["https://0.0.0.0:443"], "/data")
     assert "docker push [::1]:5000/hello:v1" in welcome(["http://[::1]:5000"], "/data")
     assert "docker" not in welcome(["unix:/run/s"], "/data")
+
+
+def broken(config: Path, what: str) -> Path:
+    """A configuration that can be read and not be served."""
+    text, folder = config.read_text(), config.parent
+    (folder / "file").write_text("nothing of use")
+    match what:
+        case "data folder is a file":
+            text = text.replace(f"{folder}/data", f"{folder}/file")
+        case "data folder of the kernel's":
+            text = text.replace(f"{folder}/data", "/proc/stackyard")
+        case "no htpasswd file":
+            text += f"auth: {{htpasswd: {{realm: x, path: {folder}/none}}}}\n"
+        case "no token keys":
+            text += f"auth: {{token: {{realm: x, service: y, issuer: z, jwks: {folder}/file}}}}\n"
+        case "no certificate":
+            text = text.replace("http: {", f"http: {{tls: {{certificate: {folder}/file, key: {folder}/file}}, ")
+        case "content of another registry":
+            (folder / "data/docker/registry/v2/repositories/a").mkdir(parents=True)
+        case "no database server":
+            text += f"stackyard: {{database: {{url: 'postgresql://u:hunter2@127.0.0.1:{ports.free()}/x'}}}}\n"
+    return write(folder / "broken.yml", text)
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "data folder is a file",
+        "data folder of the kernel's",
+        "no htpasswd file",
+        "no token keys",
+        "no certificate",
+        "content of another registry",
+        "no database server",
+    ],
+)
+def test_what_cannot_be_served_is_told_without_a_trace(config: Path, what: str) -> None:
+    done = run("serve", broken(config, what))
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1 if "htpasswd" not in what else -2].startswith("stackyard: ")
+    assert "hunter2" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("what", ["no htpasswd file", "no token keys", "no certificate", "content of another registry"])
+def test_check_looks_at_the_files_that_a_start_would_read(config: Path, what: str) -> None:
+    done = run("config", "check", broken(config, what))
+
+    assert (done.returncode, "can be served" in done.stdout) == (1, False)
+    assert done.stderr.startswith("stackyard: ")
+    assert not (config.parent / "data" / "stackyard").exists()
+
+
+def test_a_taken_debug_port_names_its_own_key(config: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = f"127.0.0.1:{other.getsockname()[1]}"
+        done = run("serve", config, env={"REGISTRY_HTTP_DEBUG_ADDR": taken})
+
+    assert done.returncode == 1
+    assert f"{taken} is taken" in done.stderr
+    assert "http.debug.addr" in done.stderr
+    assert "REGISTRY_HTTP_ADDR" not in done.stderr

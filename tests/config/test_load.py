@@ -77,6 +77,7 @@ def test_version_may_be_quoted(tmp_path: Path, version: str) -> None:
         b"version: 0.1\nlog: &a [*a]",
         b"version: 0.1\nhttp: {? [a]: b}",
         b"version: 0.1\nhttp: \x00",
+        b'version: 0.1\nstorage: {filesystem: {rootdirectory: "/a\\0b"}}',
         b"\xff\xfe\xff",
         b"version: 0.1\nhttp: " + b"[" * 1500,
         b"a: &a [x,x,x,x,x,x,x,x,x,x]\n"

@@ -44,6 +44,8 @@ class _TextLoader(yaml.SafeLoader):
             return self.map_of(node)
         if isinstance(node, yaml.SequenceNode):
             return self.construct_sequence(node, deep=True)
+        if "\0" in node.value:  # ends a path early in every system call
+            raise yaml.constructor.ConstructorError(None, None, "found a NUL character", node.start_mark)
         return node.value
 
 

@@ -7,6 +7,7 @@ from pydantic import ValidationInfo, field_validator, model_validator
 from stackyard.config.section import Duration, Section, advise, option, section
 
 _FEWEST_THREADS = 25
+_SHORTEST_INTERVAL = timedelta(minutes=1)
 
 
 class Filesystem(Section):
@@ -50,6 +51,14 @@ class UploadPurging(Section):
     age: Duration = option(timedelta(hours=168), "How long after its start an unfinished upload is removed.")
     interval: Duration = option(timedelta(hours=24), "How often is looked for such uploads.")
     dryrun: bool = option(False, "Only log what would be removed.")
+
+    @field_validator("interval")
+    @classmethod
+    def _with_a_pause(cls, interval: timedelta, info: ValidationInfo) -> timedelta:
+        """Distribution would look without a pause; a number without a unit, nanoseconds, comes to the same."""
+        if interval < _SHORTEST_INTERVAL:
+            advise(info, "storage.maintenance.uploadpurging.interval: is below 1m; 1m is used")
+        return max(interval, _SHORTEST_INTERVAL)
 
 
 class ReadOnly(Section):

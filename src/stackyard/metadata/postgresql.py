@@ -118,6 +118,9 @@ async def run_exclusive(url: str, function: Callable[[Connection], T]) -> T:
         async with engine.begin() as connection:
             await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
             return await connection.run_sync(function)
+    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        # Without the address, which may hold a password.
+        raise CannotStart(f"the PostgreSQL database cannot be used: {error}") from None
     finally:
         await engine.dispose()
 

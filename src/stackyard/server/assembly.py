@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import tempfile
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from stackyard.registry.registry import Registry
 from stackyard.server import cpus, mapping, probes, supervisor, volume
 from stackyard.server.errors import StartError
 from stackyard.server.privileges import read_secret, step_down
+from stackyard.server.tls import Certificate
 from stackyard.server.volume import VolumeRefused
 from stackyard.server.worker import WorkerContext
 from stackyard.storage.driver import BlobStore
@@ -147,13 +148,49 @@ def prepare(config: Config, database_url: str) -> None:
     Raises:
         StartError, CannotStepDown: With what to do.
     """
-    root = Path(config.storage.filesystem.rootdirectory) if config.storage.filesystem else None
-    if root:
-        step_down(root, mapping.secrets(config))
-    try:
+    root = _root(config)
+    with _told_in_one_sentence(root):
         if root:
-            volume.check(root)
-        opening.open_access(mapping.authorization(config, cpus.usable()), read=read_secret)  # wrong files are told once
+            step_down(root, mapping.secrets(config))
+        _inspect(config, root)  # wrong files are told once, not by each worker
         migrate.migrate(database_url)
+        if root and not config.storage.maintenance.readonly.enabled:
+            _make_writable(root)
+
+
+def check(config: Config) -> None:
+    """Look at the files that a start would read, and change nothing. Raises StartError with what to do."""
+    root = _root(config)
+    with _told_in_one_sentence(root):
+        if certificate := mapping.server(config).main.tls:
+            Certificate(certificate)
+        _inspect(config, root)
+
+
+def _root(config: Config) -> Path | None:
+    return Path(config.storage.filesystem.rootdirectory) if config.storage.filesystem else None
+
+
+def _inspect(config: Config, root: Path | None) -> None:
+    if root:
+        volume.check(root)
+    opening.open_access(mapping.authorization(config, cpus.usable()), read=read_secret)
+
+
+def _make_writable(root: Path) -> None:
+    """Before a worker meets it: the database may lie elsewhere. Raises OSError."""
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=root):
+        pass
+
+
+@contextlib.contextmanager
+def _told_in_one_sentence(root: Path | None) -> Iterator[None]:
+    """Raises StartError for whatever the person who starts the server can put right."""
+    try:
+        yield
     except (VolumeRefused, AccessUnusable, CannotStart) as error:
         raise StartError(str(error)) from error
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename and str(error.filename) != str(root) else ""
+        raise StartError(f"the data folder {root} cannot be used: {error.strerror or error}{where}") from error

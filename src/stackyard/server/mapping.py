@@ -51,7 +51,7 @@ def server(config: Config) -> ServerSettings:
     http, limits = config.http, config.stackyard.limits
     return ServerSettings(
         main=Listen(address=http.addr, unix=http.net == "unix", tls=_tls(http)),
-        debug=Listen(address=http.debug.addr) if http.debug.addr else None,
+        debug=Listen(address=http.debug.addr, key="http.debug.addr") if http.debug.addr else None,
         workers=config.stackyard.workers or (1 if config.storage.inmemory is not None else None),
         limits=Limits(
             header_timeout=limits.headertimeout,

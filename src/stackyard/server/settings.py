@@ -39,6 +39,8 @@ class Listen:
     mode: int = 0o660
     """Permissions of the unix socket's file."""
     tls: TlsSettings | None = None
+    key: str = "http.addr"
+    """What the configuration calls the address, for people to whom it is refused."""
 
 
 @dataclass(frozen=True, slots=True)

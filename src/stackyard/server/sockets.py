@@ -26,7 +26,7 @@ def open_listener(listen: Listen) -> list[socket.socket]:
     Raises:
         StartError: The address is taken, not ours, not allowed or not an address.
     """
-    return [_open_unix(listen)] if listen.unix else _open_tcp(listen.address)
+    return [_open_unix(listen)] if listen.unix else _open_tcp(listen)
 
 
 def inherited(environ: MutableMapping[str, str]) -> dict[str, list[socket.socket]]:
@@ -77,15 +77,15 @@ def _adopt(fd: int) -> socket.socket:
     return opened
 
 
-def _open_tcp(address: str) -> list[socket.socket]:
-    host, port = _split(address)
+def _open_tcp(listen: Listen) -> list[socket.socket]:
+    host, port = _split(listen.address)
     if not host:
-        return [_open_everywhere(address, port)]
+        return [_open_everywhere(listen, port)]
     opened: list[socket.socket] = []
-    for family, where in _resolve(address, host, port):
+    for family, where in _resolve(listen.address, host, port):
         if opened and port == "0":  # one free port for all addresses of the name, not one each
             where = (where[0], opened[0].getsockname()[1], *where[2:])
-        opened.append(_bind(address, family, where))
+        opened.append(_bind(listen, family, where))
     return opened
 
 
@@ -104,11 +104,11 @@ def _resolve(address: str, host: str, port: str) -> list[tuple[socket.AddressFam
     return [(family, where) for family, _, _, _, where in found if family != socket.AF_INET6 or _has_ipv6()]
 
 
-def _open_everywhere(address: str, port: str) -> socket.socket:
+def _open_everywhere(listen: Listen, port: str) -> socket.socket:
     """One IPv6 socket that takes IPv4 too, or an IPv4 socket where the machine has IPv6 switched off."""
     if _has_ipv6():
-        return _bind(address, socket.AF_INET6, ("::", _number(address, port)), dual=True)
-    return _bind(address, socket.AF_INET, ("0.0.0.0", _number(address, port)))  # noqa: S104 - asked for
+        return _bind(listen, socket.AF_INET6, ("::", _number(listen.address, port)), dual=True)
+    return _bind(listen, socket.AF_INET, ("0.0.0.0", _number(listen.address, port)))  # noqa: S104 - asked for
 
 
 def _number(address: str, port: str) -> int:
@@ -131,7 +131,7 @@ def _has_ipv6() -> bool:
     return True
 
 
-def _bind(address: str, family: socket.AddressFamily, where: Where, *, dual: bool = False) -> socket.socket:
+def _bind(listen: Listen, family: socket.AddressFamily, where: Where, *, dual: bool = False) -> socket.socket:
     opened = socket.socket(family, socket.SOCK_STREAM)
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port in TIME_WAIT is free
     if family == socket.AF_INET6:
@@ -141,13 +141,14 @@ def _bind(address: str, family: socket.AddressFamily, where: Where, *, dual: boo
         opened.listen(BACKLOG)
     except OSError as error:
         opened.close()
-        raise StartError(_refusal(address, error)) from error
+        raise StartError(_refusal(listen, error)) from error
     opened.setblocking(False)
     return opened
 
 
-def _refusal(address: str, error: OSError) -> str:
-    choose = "set http.addr in the config file, or REGISTRY_HTTP_ADDR=:5001"
+def _refusal(listen: Listen, error: OSError) -> str:
+    address, variable = listen.address, f"REGISTRY_{listen.key.replace('.', '_').upper()}"
+    choose = f"set {listen.key} in the config file, or {variable}=:5001"
     match error.errno:
         case errno.EADDRINUSE:
             return f"{address} is taken by another process; to choose another address {choose}"
