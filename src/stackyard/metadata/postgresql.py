@@ -118,9 +118,6 @@ async def run_exclusive(url: str, function: Callable[[Connection], T]) -> T:
         async with engine.begin() as connection:
             await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
             return await connection.run_sync(function)
-    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        # Without the address, which may hold a password.
-        raise CannotStart(f"the PostgreSQL database cannot be used: {error}") from None
     finally:
         await engine.dispose()
 
@@ -129,7 +126,7 @@ async def _connect_first(url: str) -> Any:
     """Whoever starts the program is told what is wrong. The address may hold a password and is not repeated."""
     try:
         return await asyncpg.connect(url)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as error:
         raise CannotStart(f"the database cannot be reached: {error}") from error
 
 
