@@ -5,8 +5,8 @@ import json
 import random
 import secrets
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 
@@ -236,6 +236,31 @@ def test_a_registry_without_its_database_says_so_and_goes_on_when_it_is_back(
 
     assert client.lost() == []
     assert workers.pids(server.process.pid) == before
+
+
+def test_requests_that_a_restart_of_the_database_meets_are_refused_in_words(
+    server: Running, repository: str, postgresql_server: postgresql.Server
+) -> None:
+    """Several clients, so that connections end at every step of a transaction."""
+    clients = [Client(server, f"{repository}/{number}") for number in range(6)]
+    with ExitStack() as work:
+        for client in clients:
+            work.enter_context(at_work(client))
+        for _ in range(8):
+            with postgresql_server.stopped():
+                pass
+            wait_until_acknowledged(clients)
+
+    assert [client.lost() for client in clients] == [[]] * len(clients)
+
+
+def wait_until_acknowledged(clients: Sequence[Client]) -> None:
+    """Everybody's next push is. (A complaint is told when the client ends.)"""
+    goals = [(client, len(client.acknowledged) + 1) for client in clients]
+    wait_until(
+        lambda: all(len(client.acknowledged) >= goal or client.complaint for client, goal in goals),
+        "everybody's push to be acknowledged",
+    )
 
 
 def test_a_restart_of_the_database_that_nobody_was_waiting_for_costs_no_request(

@@ -32,6 +32,8 @@ _DISK_FULL = "53100"
 _UNAVAILABLE = frozenset({"08", "53", "57", "58", "55P03"})
 # Any number will do that no other program uses as an advisory lock in this database.
 _MIGRATION_LOCK = 0x57AC4A4D
+# The last one comes when a connection ends between two steps of one operation.
+_DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 _Find = Callable[[tuple[Any, ...]], Any]
 _DIALECT = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
 _SETTINGS = {
@@ -74,6 +76,10 @@ class PostgreSQLDatabase:
         raise AssertionError("the last attempt returns or raises")
 
     async def write_relaxed(self, function: Function[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """See `Database`."""
+        return await self.write(function, *args, **kwargs)
+
+    async def write_long(self, function: Function[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """See `Database`."""
         return await self.write(function, *args, **kwargs)
 
@@ -143,7 +149,7 @@ def _explained() -> Iterator[None]:
     """What the driver's errors mean to the rooms above, where they are not mistakes of ours."""
     try:
         yield
-    except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, PoolTimeout, OSError) as error:
+    except (DBAPIError, *_DRIVER_ERRORS, PoolTimeout, OSError) as error:
         original = error.orig if isinstance(error, DBAPIError) else error
         state = _state(original) or ""
         if state == _DISK_FULL:
@@ -153,13 +159,15 @@ def _explained() -> Iterator[None]:
         raise
 
 
-def _refuse_closed(connection: Any, *_: object) -> None:
+def _refuse_closed(connection: Any, record: Any, _: object) -> None:
     """The pool makes a new connection in place of one that ended while it lay idle, as asyncpg's own pool does.
 
-    Costs no round trip: the driver was told when the server went. One that ends later still fails its request.
+    Costs no round trip: the driver was told when the server went. One that ends later still fails its request, also
+    a new one: the pool would only try once more, and then call it a mistake of ours.
     """
-    if connection.driver_connection.is_closed():
+    if record.info.get("lay_idle") and connection.driver_connection.is_closed():
         raise DisconnectionError("ended while it was idle")
+    record.info["lay_idle"] = True  # from the next time on; a new connection has a new `info`
 
 
 async def _keep(connection: Any) -> None:
