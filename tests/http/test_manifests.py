@@ -177,7 +177,7 @@ async def test_a_sparse_index_is_accepted_where_it_is_configured(app: App) -> No
     client = Client(with_settings(app, sparse_indexes=True, sparse_platforms=frozenset({"linux/amd64"})))
     needed, other = (descriptor(name, OCI_MANIFEST) for name in (b"needed", b"other"))
     arm = other | {"platform": {"os": "linux", "architecture": "arm64"}}
-    amd = needed | {"platform": {"os": "linux", "architecture": "amd64"}}
+    amd = needed | {"platform": {"os": "linux", "architecture": "amd64", "variant": "v3"}}
 
     assert (await put_manifest(client, "a", "x", index(manifests=[arm]))).status == 201
     assert (await put_manifest(client, "a", "y", index(manifests=[arm, amd]))).codes == ["MANIFEST_BLOB_UNKNOWN"]

@@ -24,7 +24,7 @@ Patterns = Annotated[tuple[Annotated[str, AfterValidator(_pattern)], ...], MANY]
 
 
 class Urls(Section):
-    """`validation.manifests.urls`. With neither list, a manifest with foreign URLs is refused."""
+    """`validation.manifests.urls`. With neither list every foreign URL is taken, as the specification asks."""
 
     allow: Patterns = option((), "Regular expressions of which a layer's foreign URL must match one.")
     deny: Patterns = option((), "Regular expressions of which it must match none.")

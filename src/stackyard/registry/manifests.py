@@ -159,5 +159,6 @@ class Manifests:
     def _is_required(self, one: Reference) -> bool:
         """Whether it must be here: not what lies elsewhere by design."""
         settings = self.settings
-        sparse = one.kind is Kind.CHILD and settings.sparse_indexes and one.platform not in settings.sparse_platforms
-        return settings.validate and not one.foreign and not sparse
+        platform = "/".join((one.platform or "").split("/")[:2])  # Distribution looks at no variant
+        sparse = one.kind is Kind.CHILD and settings.sparse_indexes and platform not in settings.sparse_platforms
+        return not one.foreign and not sparse

@@ -28,8 +28,6 @@ class Settings:
     delete_enabled: bool = False
     read_only: bool = False
     redirect: bool = True
-    validate: bool = True
-    """Whether what a manifest names must be here. Without, its row is marked as not checked."""
     sparse_indexes: bool = False
     """Whether an index may name children that are not here."""
     sparse_platforms: frozenset[str] = frozenset()

@@ -12,6 +12,7 @@ from stackyard.config import auth as auth_config
 from stackyard.config.access import AccessRule
 from stackyard.config.http import Http
 from stackyard.config.model import Config
+from stackyard.config.validation import Indexes
 from stackyard.http.answer import Header
 from stackyard.http.origin import Origins
 from stackyard.oci import layout
@@ -26,8 +27,9 @@ _CLIENT_CERTIFICATES = {
 
 def registry(config: Config, workers: int) -> Settings:
     """What the registry room takes. A limit on the whole server is shared out between its workers."""
-    storage, ours, validation = config.storage, config.stackyard, config.validation
-    indexes = validation.manifests.indexes
+    storage, ours = config.storage, config.stackyard
+    # What a manifest names itself must always be here; the rules are about foreign URLs and an index's children.
+    rules = config.validation.manifests if config.validation.active else None
     return Settings(
         promise=ours.gc.promise,
         undo=ours.gc.undo,
@@ -38,12 +40,16 @@ def registry(config: Config, workers: int) -> Settings:
         delete_enabled=storage.delete.enabled,
         read_only=storage.maintenance.readonly.enabled,
         redirect=not storage.redirect.disable,
-        validate=validation.active,
-        sparse_indexes=indexes.platforms != "all",
-        sparse_platforms=frozenset(f"{one.os}/{one.architecture}" for one in indexes.platformlist),
-        urls_allow=tuple(map(re.compile, validation.manifests.urls.allow)),
-        urls_deny=tuple(map(re.compile, validation.manifests.urls.deny)),
+        sparse_indexes=rules is None or rules.indexes.platforms != "all",
+        sparse_platforms=_platforms(rules.indexes) if rules else frozenset(),
+        urls_allow=tuple(map(re.compile, rules.urls.allow)) if rules else (),
+        urls_deny=tuple(map(re.compile, rules.urls.deny)) if rules else (),
     )
+
+
+def _platforms(indexes: Indexes) -> frozenset[str]:
+    listed = indexes.platformlist if indexes.platforms == "list" else ()
+    return frozenset(f"{one.os}/{one.architecture}" for one in listed)
 
 
 def server(config: Config) -> ServerSettings:
