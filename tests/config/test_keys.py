@@ -333,8 +333,8 @@ def test_health_is_honoured(loaded: LoadText) -> None:
 def test_purging_always_pauses_between_two_looks(loaded: LoadText) -> None:
     result = loaded("storage: {maintenance: {uploadpurging: {interval: 0s}}}")
 
-    assert result.config.storage.maintenance.uploadpurging.interval == timedelta(minutes=1)
-    assert result.warnings == ("storage.maintenance.uploadpurging.interval: is below 1m; 1m is used",)
+    assert result.config.storage.maintenance.uploadpurging.interval == timedelta(seconds=1)
+    assert result.warnings == ("storage.maintenance.uploadpurging.interval: is below 1s; 1s is used",)
 
 
 def test_number_without_a_unit_is_nanoseconds_and_warned_about(loaded: LoadText) -> None:

@@ -7,7 +7,7 @@ from pydantic import ValidationInfo, field_validator, model_validator
 from stackyard.config.section import Duration, Section, advise, option, section
 
 _FEWEST_THREADS = 25
-_SHORTEST_INTERVAL = timedelta(minutes=1)
+_SHORTEST_INTERVAL = timedelta(seconds=1)
 
 
 class Filesystem(Section):
@@ -57,7 +57,7 @@ class UploadPurging(Section):
     def _with_a_pause(cls, interval: timedelta, info: ValidationInfo) -> timedelta:
         """Distribution would look without a pause; a number without a unit, nanoseconds, comes to the same."""
         if interval < _SHORTEST_INTERVAL:
-            advise(info, "storage.maintenance.uploadpurging.interval: is below 1m; 1m is used")
+            advise(info, "storage.maintenance.uploadpurging.interval: is below 1s; 1s is used")
         return max(interval, _SHORTEST_INTERVAL)
 
 
