@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 from tests.http.client import Client
-from tests.http.content import LAYER, push_blob, push_image, start
+from tests.http.content import LAYER, image, push_blob, push_image, start
 
 from stackyard.http.app import App
 from stackyard.http.asgi import Message
@@ -84,6 +84,39 @@ async def test_options_are_answered_with_the_configured_headers_and_without_logi
 async def test_a_path_that_is_no_endpoint_is_404_in_json(client: Client, path: str) -> None:
     assert (await client("GET", path)).status == 404
     assert (await client("GET", path)).codes == ["UNSUPPORTED"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v2/",
+        "/v2/_catalog",
+        "/v2/a/tags/list",
+        "/v2/a/tags/list?n=1",
+        "/v2/a/manifests/latest",
+        f"/v2/a/manifests/{Digest.of(image())}",
+        f"/v2/a/blobs/{Digest.of(LAYER)}",
+        f"/v2/a/referrers/{Digest.of(image())}",
+        "/v2/a/manifests/none",
+        "/v2/none/tags/list",
+        "/nothing",
+    ],
+)
+async def test_head_is_get_without_its_body(client: Client, path: str) -> None:
+    await push_image(client, "a", "latest")
+    await push_image(client, "a", "other")
+
+    get, head = [await client(method, path) for method in ("GET", "HEAD")]
+
+    assert (head.status, head.headers, head.body) == (get.status, get.headers, b"")
+    assert head.headers["content-length"] == str(len(get.body))
+
+
+async def test_the_registry_that_a_proxy_names_in_ns_changes_nothing(client: Client) -> None:
+    manifest = await push_image(client, "a", "latest")
+
+    assert (await client("GET", "/v2/a/manifests/latest?ns=docker.io")).body == manifest
+    assert (await client("GET", f"/v2/a/blobs/{Digest.of(LAYER)}?ns=docker.io")).body == LAYER
 
 
 async def test_a_method_that_an_endpoint_has_not_is_405_and_says_which_it_has(client: Client) -> None:

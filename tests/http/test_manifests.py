@@ -120,6 +120,46 @@ async def test_a_digest_of_other_bytes_is_refused(client: Client) -> None:
     assert (await client("GET", f"/v2/a/manifests/{MISSING}")).status == 404
 
 
+@pytest.mark.parametrize("digest", ["sha256:zz", "md5:" + "0" * 32, "sha256:" + "A" * 64, "sha512:" + "a" * 64])
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+async def test_what_is_no_digest_is_refused(client: Client, method: str, digest: str) -> None:
+    await push_image(client, "a", "latest")
+
+    got = await client(
+        method, f"/v2/a/manifests/{digest}", image() if method == "PUT" else b"", content_type=OCI_MANIFEST
+    )
+
+    assert (got.status, got.codes) == (400, ["DIGEST_INVALID"])
+
+
+@pytest.mark.parametrize("tag", ["a" * 128, "_", "A.b-C_d", "0"])
+async def test_any_tag_of_the_grammar_is_kept_as_it_is_spelt(client: Client, tag: str) -> None:
+    manifest = await push_image(client, "a", tag)
+
+    assert (await client("GET", f"/v2/a/manifests/{tag}")).body == manifest
+    assert (await client("GET", "/v2/a/tags/list")).json()["tags"] == [tag]
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        image(layers=[]),
+        image(artifactType="application/vnd.example.thing", anything={"at": ["all"]}),
+        image(layers=[descriptor(LAYER, "application/vnd.nobody.knows+this") | {"data": "dGhlIGJ5dGVz"}]),
+        image(config=descriptor(b"{}", "application/vnd.oci.empty.v1+json")),
+        index(manifests=[]),
+        index(index(), artifactType="application/vnd.example.thing"),
+    ],
+)
+async def test_what_the_specification_lets_a_manifest_be_is_accepted(client: Client, manifest: bytes) -> None:
+    await push_image(client, "a", "first")
+    await push_image(client, "a", "empty", index())
+
+    await push_image(client, "a", "latest", manifest)
+
+    assert (await client("GET", "/v2/a/manifests/latest")).body == manifest
+
+
 async def test_a_tag_moves_and_the_former_manifest_stays(client: Client) -> None:
     former = await push_image(client, "a", "latest")
     latter = await push_image(client, "a", "latest", image(annotations={"newer": "yes"}))

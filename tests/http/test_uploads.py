@@ -36,6 +36,45 @@ async def test_one_put_with_the_whole_body(client: Client, algorithm: str) -> No
     assert (await client("GET", got.headers["location"])).body == LAYER
 
 
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+async def test_one_post_with_the_whole_body(client: Client, algorithm: str) -> None:
+    digest = Digest.of(LAYER, algorithm)
+
+    got = await client("POST", f"/v2/a/blobs/uploads/?digest={digest}", LAYER)
+
+    assert (got.status, got.headers["docker-content-digest"]) == (201, digest)
+    assert (await client("GET", got.headers["location"])).body == LAYER
+
+
+async def test_a_session_is_finished_in_the_algorithm_it_announced(client: Client) -> None:
+    digest = Digest.of(LAYER, "sha512")
+    location = await start(client, query="?digest-algorithm=sha512")
+    await client("PATCH", location, LAYER[:7])
+
+    got = await client("PUT", f"{location}?digest={digest}", LAYER[7:])
+
+    assert (got.status, got.headers["docker-content-digest"]) == (201, digest)
+    assert (await client("GET", f"/v2/a/blobs/{DIGEST}")).status == 404
+
+
+@pytest.mark.parametrize(
+    "query", ["digest-algorithm=md5", "digest=sha256:zz", "digest=md5:00", "mount=sha256:zz&from=b"]
+)
+async def test_a_session_is_not_started_for_what_cannot_be_verified(client: Client, query: str) -> None:
+    got = await client("POST", f"/v2/a/blobs/uploads/?{query}", LAYER)
+
+    assert (got.status, got.codes) == (400, ["DIGEST_INVALID"])
+
+
+async def test_the_coding_a_client_claims_for_its_bytes_changes_none_of_them(client: Client) -> None:
+    location = await start(client)
+
+    got = await client("PUT", f"{location}?digest={DIGEST}", LAYER, content_encoding="gzip", content_type="text/plain")
+
+    assert got.status == 201
+    assert (await client("GET", f"/v2/a/blobs/{DIGEST}")).body == LAYER
+
+
 @pytest.mark.parametrize("last", [b"", LAYER[13:]])
 async def test_chunks_in_order_then_the_digest(client: Client, last: bytes) -> None:
     location = await start(client)
