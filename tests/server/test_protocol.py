@@ -130,6 +130,15 @@ def test_client_that_half_closes_is_still_answered(wire: Wire) -> None:
     assert wire.answer().status == 200
 
 
+def test_client_that_half_closes_in_its_body_is_told_so(wire: Wire) -> None:
+    wire.send(b"PUT /put HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nab")
+    wire.socket.shutdown(1)
+
+    answer = wire.answer()
+
+    assert (answer.status, errors(answer.body)[0]["code"]) == (400, "SIZE_INVALID")
+
+
 def test_body_cut_short_is_a_disconnect_for_the_application(server: Server, tmp_path: Path) -> None:
     note = tmp_path / "note"
     with Wire(server.port) as wire:
@@ -260,7 +269,7 @@ def test_upgrade_is_ignored(wire: Wire) -> None:
 def test_failing_application_answers_500_and_says_nothing_of_it(wire: Wire, server: Server) -> None:
     answer = wire.request("GET", "/fail")
 
-    assert answer.status == 500
+    assert (answer.status, errors(answer.body)[0]["code"]) == (500, "UNKNOWN")
     assert b"secret" not in answer.body
     assert "secret details" in server.child.output
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
+from stackyard.oci.errors import SizeInvalid
 from stackyard.server.sendfile import SENDFILE, send_file
 
 if TYPE_CHECKING:
@@ -321,7 +322,7 @@ class Exchange:
             raise
         except Exception:
             _log.exception("a request failed", method=self.method, path=self.scope["path"])
-            self._fail(500, "internal error")
+            self._fail(500, "internal error", "UNKNOWN")
         finally:
             if self._task is not None:
                 self.connection.roster.tasks.discard(self._task)
@@ -329,12 +330,12 @@ class Exchange:
 
     def _incomplete(self) -> None:
         if self.truncated:
-            self._fail(400, "the body is shorter than announced")
+            self._fail(400, "the body is shorter than announced", SizeInvalid.code)
         else:
             _log.error("a request was not answered", method=self.method, path=self.scope["path"])
-            self._fail(500, "internal error")
+            self._fail(500, "internal error", "UNKNOWN")
 
-    def _fail(self, status: int, message: str) -> None:
+    def _fail(self, status: int, message: str, code: str) -> None:
         """Answer in the application's place, or where its answer is under way already, break it off visibly."""
         if self.complete or self.disconnected:
             return
@@ -343,5 +344,5 @@ class Exchange:
             return
         self.complete = True
         self.keep_alive = False
-        self.connection.transport.write(self.connection.refusal_bytes(status, message))
+        self.connection.transport.write(self.connection.refusal_bytes(status, message, code))
         self.connection.answered(self)

@@ -257,9 +257,9 @@ class Connection(asyncio.Protocol):
         self.transport.write(self.refusal_bytes(refused.status, refused.message))
         self._close(swallow=True)
 
-    def refusal_bytes(self, status: int, message: str) -> bytes:
+    def refusal_bytes(self, status: int, message: str, code: str = BadRequest.code) -> bytes:
         """A whole answer in the specification's error format, after which the connection is closed."""
-        error = {"code": BadRequest.code, "message": message}
+        error = {"code": code, "message": message}
         body = json.dumps({"errors": [error]}).encode()
         head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
         return b"".join((STATUS_LINES[status], self.roster.date, head, body))
