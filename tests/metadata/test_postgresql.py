@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import asyncpg  # type: ignore[import-untyped]
 import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
@@ -88,6 +89,16 @@ async def test_a_server_that_is_not_there_is_told_in_one_sentence_at_the_start(t
 async def test_a_database_that_is_not_there_is_told_at_the_start(postgresql_server: Server) -> None:
     with pytest.raises(CannotStart, match='"none" does not exist'):
         await asyncio.to_thread(migrate.migrate, postgresql_server.url("none"))
+
+
+async def test_an_operation_whose_connection_ended_between_two_steps_is_unavailable(database: Database) -> None:
+    """The driver's own error for it, which is neither of its other two kinds."""
+
+    def interrupted(c: Connection) -> None:
+        raise asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress")
+
+    with pytest.raises(DatabaseUnavailable):
+        await database.write(interrupted)
 
 
 async def test_connections_that_broke_are_made_anew(database: Database, postgresql_url: str) -> None:
