@@ -206,6 +206,14 @@ def test_header_beyond_the_limit_is_431(wire: Wire) -> None:
     assert wire.answer().status == 431
 
 
+def test_request_that_is_refused_unread_is_told_in_the_log(tmp_path: Path) -> None:
+    with Server(tmp_path) as server, Wire(server.port) as wire:
+        wire.send(b"GET / HTTP/1.1\r\nHost: a\r\nX: a\x00b\r\n\r\n")
+        assert wire.answer().status == 400
+
+        server.child.wait_line('msg="a request was refused unread" part=server client=127.0.0.1 status=400')
+
+
 def test_header_without_end_is_431(wire: Wire) -> None:
     wire.send(b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X-Name: value\r\n" * 5_000)
 

@@ -14,6 +14,8 @@ from enum import IntEnum
 from ipaddress import IPv6Address
 from typing import Any, Final
 
+import structlog
+
 from stackyard.oci.errors import BadRequest
 from stackyard.server.exchange import STATUS_LINES, Exchange
 from stackyard.server.pace import Pace, unsent
@@ -23,6 +25,8 @@ from stackyard.server.roster import Roster
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+_log = structlog.get_logger("server")
 
 HIGH_WATER = 256 * 1024  # bytes of a body kept for an application that is busy; then the client is made to wait
 MOST_PIPELINED = 64  # requests sent ahead; clients that do so at all send a handful
@@ -244,8 +248,13 @@ class Connection(asyncio.Protocol):
             self._close(swallow=False)
 
     def _refuse(self, refused: Refused) -> None:
-        """Answer a request that never became one, unless an earlier one is still being answered."""
+        """Answer a request that never became one, unless an earlier one is still being answered.
+
+        No access line tells of it: that needs a method and a path. So the log of events does.
+        """
         self.deaf = True
+        client = self.parser.client[0] if self.parser.client else ""
+        _log.info("a request was refused unread", client=client, status=refused.status, reason=refused.message)
         running = self.running
         if running is not None and (running.started or not running.more_body):
             running.keep_alive = False
