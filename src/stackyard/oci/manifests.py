@@ -3,7 +3,8 @@
 What is here knows what a manifest names and what a registry must know of it.
 
 The bytes are never rewritten. A document is refused when two readers could understand it differently: duplicate
-keys, `layers` beside `manifests` (CVE-2021-41190), a media type other than the one it was sent with.
+keys, `layers` beside `manifests` (CVE-2021-41190), also as `Layers`, which Go takes for the same, a media type other
+than the one it was sent with.
 """
 
 import json
@@ -29,6 +30,12 @@ INDEXES = frozenset({OCI_INDEX, DOCKER_LIST})
 _SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+"
 # Layers that the image's author may not let others distribute; with `urls`, nobody need have pushed them.
 _FOREIGN = ("application/vnd.docker.image.rootfs.foreign.", "application/vnd.oci.image.layer.nondistributable.")
+
+_MEMBERS = (
+    "schemaVersion", "mediaType", "config", "layers", "manifests", "subject", "annotations", "artifactType", "digest",
+    "size", "urls", "platform",
+)  # fmt: skip
+_FOLDED = {name.casefold(): name for name in _MEMBERS}
 
 # RFC 6838, 4.2, with the parameters that some tools put into artifact types; no control characters.
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9][\x21-\x7e]{0,254}(?:;[\x20-\x7e]{0,255})?", re.ASCII)
@@ -89,6 +96,7 @@ def parse(payload: bytes, content_type: str | None, *, algorithm: str = "sha256"
         ManifestInvalid: With the reason in words.
     """
     document = _document(payload)
+    _check_spelling(document)
     media_type = _media_type(document, (content_type or "").partition(";")[0].strip())
     version = document.get("schemaVersion")
     if type(version) is not int or version != 2:  # 2.0 is 2 to Python and an error to Go
@@ -129,6 +137,13 @@ def _document(payload: bytes) -> dict[str, object]:
         _refuse("not a JSON object")
     _check_depth(document)
     return document
+
+
+def _check_spelling(members: Mapping[str, object]) -> None:
+    """Go's decoder, and so nearly every client, ignores the case of names; we and others do not."""
+    for name in members:
+        if _FOLDED.get(name.casefold(), name) != name:
+            _refuse(f"a member differs from {_FOLDED[name.casefold()]} only in case")
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -200,6 +215,7 @@ def _descriptor(value: object, kind: Kind, where: str) -> Reference:
     """image-spec 1.1.1, descriptor.md: mediaType, digest and size are REQUIRED."""
     if not isinstance(value, dict):
         _refuse(f"{where}: a descriptor is not an object")
+    _check_spelling(value)
     digest, size, media_type = value.get("digest"), value.get("size"), value.get("mediaType")
     if not isinstance(digest, str) or not is_digest(digest):
         _refuse(f"{where}: digest is not a sha256 or sha512 digest")
