@@ -52,7 +52,15 @@ def test_without_a_command_help_is_shown() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [("serve",), ("config", "check"), ("registry", "serve"), ("registry", "garbage-collect")],
+    [
+        (),
+        ("serve",),
+        ("config",),
+        ("config", "check"),
+        ("registry",),
+        ("registry", "serve"),
+        ("registry", "garbage-collect"),
+    ],
     ids=" ".join,
 )
 def test_every_command_has_help_with_an_example(command: tuple[str, ...]) -> None:

@@ -123,7 +123,7 @@ def test_a_foreign_layer_with_urls_need_not_be_here() -> None:
         image(schemaVersion=2.0),
         image(Layers=[]),
         image(MANIFESTS=[]),
-        image(**{"layer\u017f": []}),  # Go folds the long s, too
+        image() | {"layer\u017f": []},  # Go folds the long s, too
         image(subject=CHILD | {"Digest": "sha256:" + "0" * 64}),
         index(Manifests=[]),
         image(mediaType=7),

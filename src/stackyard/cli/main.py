@@ -17,7 +17,12 @@ stackyard = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-config = typer.Typer(help="Look at a configuration.", no_args_is_help=True, rich_markup_mode=None)
+config = typer.Typer(
+    help="Look at a configuration.",
+    epilog="Example: stackyard config check config.yml",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 registry = typer.Typer(
     name="registry",
     help="The verbs of registry:2, for whatever calls them.",
