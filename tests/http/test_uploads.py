@@ -247,6 +247,21 @@ async def test_a_session_that_is_not_there_is_unknown(client: Client, method: st
     assert (got.status, got.codes) == (404, ["BLOB_UPLOAD_UNKNOWN"])
 
 
+@pytest.mark.parametrize("method", ["PATCH", "PUT"])
+async def test_a_session_cancelled_while_it_is_written_to_is_unknown_to_its_writer(client: Client, method: str) -> None:
+    location = await start(client)
+
+    async def body() -> AsyncIterator[bytes]:
+        yield LAYER[:5]
+        assert (await client("DELETE", location)).status == 204
+        yield LAYER[5:]
+
+    got = await client(method, f"{location}?digest={DIGEST}", body(), transfer_encoding="chunked")
+
+    assert (got.status, got.codes) == (404, ["BLOB_UPLOAD_UNKNOWN"])
+    assert (await client("HEAD", f"/v2/a/blobs/{DIGEST}")).status == 404
+
+
 async def test_a_cancelled_session_leaves_no_bytes(client: Client, store: MemoryStore) -> None:
     location = await start(client)
     await client("PATCH", location, LAYER)

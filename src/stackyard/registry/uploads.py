@@ -187,7 +187,8 @@ class Uploads:
             yield session
         except FenceLost:
             session.closed = True
-            raise UploadBusy(headers={"Range": progress(session.upload.offset)}) from None
+            left = await self.find(repository, upload_id)  # unknown, when it was ended and not taken over
+            raise UploadBusy(headers={"Range": progress(left.offset)}) from None
         except LocationGone:
             # A power cut took bytes of a session that the row still tells of, or its last writer had moved them to
             # a blob's location and was killed before it said so. The client has to begin again.
