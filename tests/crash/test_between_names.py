@@ -16,7 +16,7 @@ from stackyard.oci import layout
 from stackyard.oci.digests import Digest
 
 BLOBS = "/v2/between/names/blobs"
-CONTENT = secrets.token_bytes(100_000)
+CONTENT = secrets.token_bytes(300_000)  # a small one gets its name first and its bytes then
 DIGEST = Digest.of(CONTENT)
 KEPT = {"enabled": False}
 PURGED = {"enabled": True, "age": "1s", "interval": "1s"}

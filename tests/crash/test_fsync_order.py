@@ -27,7 +27,7 @@ TRACED = (
     "write,writev,pwrite64,pwritev,sendto,sendmsg"
 )
 SYNCS = ("fsync", "fdatasync")
-AT_ONCE, IN_PARTS, ELSEWHERE = b"pushed at once" * 10_000, b"pushed in parts" * 60_000, b"pushed to the other worker"
+AT_ONCE, IN_PARTS, ELSEWHERE = b"pushed at once" * 10_000, b"pushed in parts" * 60_000, b"small, to the other worker"
 EMPTY_INDEX, IMAGE = content.index(), content.image()
 
 pytestmark = pytest.mark.serial
@@ -63,12 +63,18 @@ class Trace:
         return found[0]
 
     def publication(self, digest: Digest) -> Call:
-        """The call that gave the bytes their final name."""
-        return next(
-            call
-            for call in self.calls
-            if call.name.startswith(("link", "rename")) and call.succeeded and call.paths[-1] == str(self.blob(digest))
-        )
+        """The call that gave the bytes their final name, or a small blob's file, for its bytes, the one it keeps."""
+        return next(call for call in self.calls if call.succeeded and self._names(call, str(self.blob(digest))))
+
+    def _names(self, call: Call, path: str) -> bool:
+        makes = call.name.startswith(("link", "rename")) or (call.name == "openat" and "O_EXCL" in call.arguments)
+        return makes and call.paths[-1] == path
+
+    def durable(self, digest: Digest) -> Call:
+        """The sync after which the bytes and their name survive."""
+        named, answered = self.publication(digest), self.answer(digest)
+        folder = self.synced(self.blob(digest).parent, after=named, before=answered)
+        return self.synced(self.blob(digest).parent.parent, after=folder, before=answered)
 
     def blob(self, digest: Digest) -> Path:
         """Where the blob's first copy lies."""
@@ -143,7 +149,7 @@ BLOBS = pytest.mark.parametrize(
 )
 
 
-@BLOBS
+@pytest.mark.parametrize("digest", [Digest.of(AT_ONCE), Digest.of(IN_PARTS)], ids=["at-once", "in-parts"])
 def test_bytes_are_synced_after_the_last_of_them_and_before_they_get_their_name(trace: Trace, digest: Digest) -> None:
     named = trace.publication(digest)
     source = named.paths[0]
@@ -151,6 +157,13 @@ def test_bytes_are_synced_after_the_last_of_them_and_before_they_get_their_name(
 
     trace.synced(source, after=written[-1], before=named)
     assert not [call for call in trace.calls if "write" in call.name and call.file == str(trace.blob(digest))]
+
+
+def test_a_small_blob_is_synced_where_it_stays(trace: Trace) -> None:
+    digest = Digest.of(ELSEWHERE)
+    written = [call for call in trace.calls if "write" in call.name and call.file == str(trace.blob(digest))]
+
+    trace.synced(trace.blob(digest), after=written[-1], before=trace.durable(digest))
 
 
 @BLOBS
@@ -166,9 +179,7 @@ def test_every_folder_of_a_blob_is_synced_after_its_name_is_there(trace: Trace, 
 
 @BLOBS
 def test_row_is_written_after_the_bytes_are_durable_and_synced_before_the_answer(trace: Trace, digest: Digest) -> None:
-    named, answered = trace.publication(digest), trace.answer(digest)
-    durable = trace.synced(trace.blob(digest).parent, after=named, before=answered)
-    durable = trace.synced(trace.blob(digest).parent.parent, after=durable, before=answered)
+    durable, answered = trace.durable(digest), trace.answer(digest)
 
     rows = [call for call in trace.between(durable.ended, answered.begun) if is_written(call, trace.log)]
 

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from stackyard.metadata import repositories, sqlite
 from stackyard.metadata.database import open_database
+from stackyard.metadata.writelock import WriteLock
 
 
 def _make(c: Connection, name: str) -> int:
@@ -44,13 +45,16 @@ async def hang(url: str) -> None:
 
 
 async def traced(url: str) -> None:
-    """One write of each kind, with marks around them."""
+    """One write of each kind and many at once, with marks around them."""
     database = await open_database(url)
     await database.write(_make, "first")
     for name, write in (("relaxed", database.write_relaxed), ("durable", database.write)):
         _say(f"{name} begins")
         await write(_make, name)
         _say(f"{name} ends")
+    _say("many begin")
+    await asyncio.gather(*(database.write(_make, f"many/{number}") for number in range(200)))
+    _say("many end")
     await database.close()
 
 
@@ -65,7 +69,7 @@ async def close(url: str) -> None:
 
 async def queue(url: str, order: str) -> None:
     """Take the write lock once."""
-    lock = sqlite.WriteLock(sqlite.path_of(url))
+    lock = WriteLock(sqlite.path_of(url))
     _say("waits")
     with lock:
         Path(order).write_text("child")

@@ -417,6 +417,43 @@ class BlobStoreContract:
 
         assert got == [content[number * 1000 :] for number in range(16)]
 
+    # Whole blobs
+
+    @pytest.mark.parametrize("size", [0, 1, 4096, 300_000])
+    async def test_put_keeps_the_bytes(self, store: BlobStore, size: int) -> None:
+        content = made_up(size)
+
+        await store.put(BLOB, content)
+
+        assert await get(store, BLOB) == content
+        assert await locations(store, "docker") == [BLOB]
+
+    async def test_put_never_overwrites(self, store: BlobStore) -> None:
+        await store.put(BLOB, b"first")
+
+        with pytest.raises(LocationTaken):
+            await store.put(BLOB, b"second")
+
+        assert await get(store, BLOB) == b"first"
+
+    async def test_what_was_put_is_published(self, store: BlobStore) -> None:
+        await put(store, UPLOAD)
+        await store.put(BLOB, b"first")
+
+        with pytest.raises(LocationTaken):
+            await store.publish(UPLOAD, BLOB)
+
+        assert await get(store, BLOB) == b"first"
+
+    async def test_of_many_that_put_one_location_exactly_one_wins(self, store: BlobStore) -> None:
+        outcomes = await asyncio.gather(
+            *(store.put(BLOB, str(number).encode()) for number in range(20)), return_exceptions=True
+        )
+
+        [winner] = [number for number, outcome in enumerate(outcomes) if outcome is None]
+        assert sum(isinstance(outcome, LocationTaken) for outcome in outcomes) == 19
+        assert await get(store, BLOB) == str(winner).encode()
+
     # Publishing
 
     async def test_publish_moves_the_bytes(self, store: BlobStore) -> None:

@@ -1,6 +1,7 @@
 """A process of its own that pushes through a FilesystemStore: for tests that trace it, kill it or race it.
 
     pusher.py ROOT publish UPLOAD BLOB TEXT      write, finish durably, publish, then print "published"
+    pusher.py ROOT put BLOB TEXT                 put it, then print "put"
     pusher.py ROOT write UPLOAD BYTES            write for ever in pieces, printing "wrote" once BYTES are accepted
     pusher.py ROOT race NAME                     for each line on stdin: publish NAME to blobs/<line>, print the outcome
     pusher.py ROOT loop NAME                     publish without end, printing each location once it is published
@@ -43,6 +44,15 @@ async def publish(store: FilesystemStore, upload: str, blob: str, text: str) -> 
     say("published")
 
 
+async def put(store: FilesystemStore, blob: str, text: str) -> None:
+    try:
+        await store.put(blob, text.encode())
+    except StorageError as failure:
+        say(f"{type(failure).__name__}: {failure}; kept {await store.size(blob) or 0}")
+        sys.exit(3)
+    say("put")
+
+
 async def write_for_ever(store: FilesystemStore, upload: str, enough: str) -> None:
     said = False
     async with store.writer(upload, 0) as writer:
@@ -74,6 +84,7 @@ async def loop(store: FilesystemStore, name: str) -> None:
 
 VERBS: dict[str, Callable[..., Awaitable[None]]] = {
     "publish": publish,
+    "put": put,
     "write": write_for_ever,
     "race": race,
     "loop": loop,

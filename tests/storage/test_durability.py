@@ -20,6 +20,7 @@ from stackyard.storage.filesystem import FilesystemStore
 PUSHER = Path(__file__).with_name("pusher.py")
 UPLOAD, BLOB = "uploads/1/0", "blobs/ab/abcd/data"
 TEXT = "acknowledged " * 5000
+PUT = ("put", BLOB, TEXT)
 CALLS = "mkdir,openat,pwrite64,fsync,linkat,unlink,rmdir,write"
 
 
@@ -53,11 +54,19 @@ def trace(
     return ended, log.read_text(errors="replace")
 
 
-def push(root: Path, *strace: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+def push(
+    root: Path, *strace: str, pusher: Sequence[str] = ("publish", UPLOAD, BLOB, TEXT)
+) -> tuple[subprocess.CompletedProcess[str], list[str]]:
     """Publish TEXT in a process under strace; how it ended, and the watched calls below the root or to stdout."""
-    ended, log = trace(root, *strace, pusher=("publish", UPLOAD, BLOB, TEXT))
+    ended, log = trace(root, *strace, pusher=pusher)
     calls = [line.partition(" ")[2].strip() for line in log.splitlines()]
-    return ended, [call.replace(str(root.parent), "") for call in calls if str(root) in call or '"published' in call]
+    return ended, [call.replace(str(root.parent), "") for call in calls if str(root) in call or "write(1<" in call]
+
+
+def below(root: Path) -> list[str]:
+    """Options by which strace watches only calls on the blob's folders and file."""
+    paths = [root / BLOB, *(root / BLOB).parents]
+    return [option for path in paths[: paths.index(root)] for option in ("-P", str(path))]
 
 
 def successes(calls: list[str]) -> list[str]:
@@ -124,7 +133,41 @@ def test_a_folder_is_synced_again_only_where_its_names_are_new(root: Path) -> No
     assert re.findall(r"fsync\(\d+<.*?/root/(.*?)>", third) == ["uploads/me/b/3", "blobs/b/3", "blobs/b", "blobs"]
 
 
+def test_a_blob_that_is_put_and_every_folder_are_synced_before_put_returns(root: Path) -> None:
+    _, calls = push(root, "-e", f"trace={CALLS}", pusher=PUT)
+
+    happened = [call for call in successes(calls) if "/root/" in call or call.endswith("/root")]
+    assert happened == [
+        "mkdir /root",
+        "mkdir /root/blobs",
+        "mkdir /root/blobs/ab",
+        "mkdir /root/blobs/ab/abcd",
+        "openat /root/blobs/ab/abcd/data",
+        "write /root/blobs/ab/abcd/data",
+        "fsync /root/blobs/ab/abcd/data",
+        "openat /root/blobs/ab/abcd",
+        "fsync /root/blobs/ab/abcd",
+        "openat /root/blobs/ab",
+        "fsync /root/blobs/ab",
+        "openat /root/blobs",
+        "fsync /root/blobs",
+        "openat /root",
+        "fsync /root",
+    ]
+    assert "put" in calls[-1]
+
+
 # Failures of the disk
+
+
+@pytest.mark.parametrize("inject", ["write:error=ENOSPC:when=1", *(f"fsync:error=EIO:when={n}" for n in range(1, 6))])
+async def test_a_put_that_fails_leaves_nothing(root: Path, store: BlobStore, inject: str) -> None:
+    ended, _ = push(root, "-P", str(root), *below(root), "-e", f"inject={inject}", pusher=PUT)
+
+    assert ended.stdout.endswith("; kept 0\n")
+    assert not (root / BLOB).parent.exists()
+    await store.put(BLOB, TEXT.encode())
+    assert await get(store, BLOB) == TEXT.encode()
 
 
 async def test_a_disk_that_loses_bytes_empties_the_upload_and_says_so(root: Path, store: BlobStore) -> None:
@@ -213,6 +256,20 @@ async def test_writes_that_are_interrupted_or_cut_short_go_on(root: Path, store:
 
 
 # Death
+
+
+@pytest.mark.parametrize(
+    "call", ["mkdir:when=4", "openat:when=1", "write:when=1", *(f"fsync:when={n}" for n in range(1, 6))]
+)
+async def test_killed_within_a_put_the_location_is_lost_and_no_other(root: Path, store: BlobStore, call: str) -> None:
+    """What lies there is nobody's: the next copy goes elsewhere."""
+    name, _, when = call.partition(":")
+    ended, _ = push(root, "-P", str(root), *below(root), "-e", f"inject={name}:signal=KILL:{when}", pusher=PUT)
+
+    assert ended.returncode == -signal.SIGKILL
+    assert ended.stdout == ""
+    await store.put(f"{BLOB}.1", TEXT.encode())
+    assert await get(store, f"{BLOB}.1") == TEXT.encode()
 
 
 @pytest.mark.parametrize(

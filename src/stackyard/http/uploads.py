@@ -70,7 +70,7 @@ def _chunk(request: Request) -> Chunk:
     length = request.content_length()
     if window and length is not None and length != window[1] - window[0]:
         raise SizeInvalid("Content-Length is not the length of Content-Range")
-    return Chunk(None if length == 0 else request.body(), window)
+    return Chunk(None if length == 0 else request.body(), window, length)
 
 
 def _location(request: Request, repository: str, upload_id: str) -> str:

@@ -4,6 +4,7 @@ Locks, in this order: repository, blob, link. Whoever makes or revives a link ho
 so the collector, which wants that row for itself, either comes first (then the link is refused) or sees the link.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -14,6 +15,7 @@ from stackyard.metadata import clock, due, repositories
 from stackyard.metadata.errors import BlobVanished, FenceLost
 from stackyard.metadata.prepared import Prepared
 from stackyard.metadata.schema import DELETING, LIVE, PENDING, blob, blob_link, repository, tombstone, upload
+from stackyard.metadata.uploads import Upload
 from stackyard.oci import layout
 from stackyard.oci.digests import Digest
 
@@ -66,16 +68,17 @@ _LIVE_BLOB = select(blob.c.id, blob.c.size, blob.c.location).where(
 _FIND_LIVE = Prepared(_LIVE_BLOB)
 _LOCK_LIVE = Prepared(_LIVE_BLOB.with_for_update(read=True))
 
+_copies = blob.c.digest == bindparam("digest")
 _NEXT_COPY = Prepared(
     select(
-        func.coalesce(
-            select(func.max(blob.c.copy) + 1).where(blob.c.digest == bindparam("digest")).scalar_subquery(), 0
-        ),
+        func.coalesce(select(func.max(blob.c.copy) + 1).where(_copies).scalar_subquery(), 0),
         func.coalesce(
             select(tombstone.c.next_copy).where(tombstone.c.digest == bindparam("digest")).scalar_subquery(), 0
         ),
+        select(blob.c.id).where(_copies, blob.c.state == LIVE).scalar_subquery(),
     )
 )
+"""The number after the last copy there is and the one after the last there was; then the live one's row, if any."""
 _INSERT = Prepared(
     blob.insert()
     .values(
@@ -193,11 +196,34 @@ def allocate(c: Connection, digest: Digest, size: int) -> tuple[int, str]:
     """
     row = _NEXT_COPY.one(c, digest=digest)
     assert row is not None
-    copy = max(row)
+    return _allocate(c, digest, size, max(row[:2]))
+
+
+def _allocate(c: Connection, digest: Digest, size: int, copy: int) -> tuple[int, str]:
     location = layout.blob(digest, copy)
     blob_id: int = _INSERT.scalar(c, digest=digest, copy=copy, location=location, size=size)
     due.add_blob(c, digest, wait=PENDING_SPAN)
     return blob_id, location
+
+
+def reserve(
+    c: Connection, begin: Callable[[Connection], Upload], digest: Digest, size: int
+) -> tuple[Upload, tuple[int, str] | None]:
+    """Claim a session to finish it with `size` bytes, all that it lacks, and allocate what they will need.
+
+    One transaction for what is three otherwise; for bodies that are there already.
+
+    Returns:
+        What `begin` returns, and as `allocate`; None when the digest has a live blob, or when the session's bytes
+        have to be put together first.
+    """
+    found = begin(c)
+    if found.offset and size:
+        return found, None
+    row = _NEXT_COPY.one(c, digest=digest)
+    assert row is not None
+    *copies, live = row
+    return found, None if live else _allocate(c, digest, found.offset + size, max(copies))
 
 
 def abandon(c: Connection, blob_id: int) -> None:

@@ -79,10 +79,6 @@ class PostgreSQLDatabase:
         """See `Database`."""
         return await self.write(function, *args, **kwargs)
 
-    async def write_long(self, function: Function[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """See `Database`."""
-        return await self.write(function, *args, **kwargs)
-
     async def fetch(self, prepared: Prepared, *values: Any) -> Row | None:
         """See `Database`."""
         compiled = self._compiled.get(prepared)

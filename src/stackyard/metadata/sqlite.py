@@ -1,18 +1,17 @@
 """The embedded engine: one SQLite file in WAL mode, read in place, written by one thread per process.
 
 Reads cost microseconds and run on the event loop, on a connection of its own. Writes queue for the writer thread,
-which commits everything that waits as one group: under load many callers share one fsync. Writers of several processes
-queue on a file lock, because SQLite's own waiting polls and is unfair.
+which commits everything that waits as one group. Writers of several processes queue on a file lock, because SQLite's
+own waiting polls and is unfair. Who needs a commit to survive a power cut waits after it for the log, with all others
+who do: nobody holds the lock meanwhile.
 """
 
-import fcntl
 import os
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import unquote
 
 from sqlalchemy import Connection, StaticPool, create_engine
@@ -24,7 +23,9 @@ from stackyard.metadata.driver import DatabaseError
 from stackyard.metadata.driver import module as dbapi
 from stackyard.metadata.errors import BadDatabaseURL, CannotStart, DatabaseFull, SchemaMissing, SQLiteTooOld
 from stackyard.metadata.filesystems import check_folder
+from stackyard.metadata.logsync import LogSync
 from stackyard.metadata.prepared import Prepared, Row
+from stackyard.metadata.writelock import WriteLock
 from stackyard.metadata.writer import Writer, explained
 
 OLDEST = (3, 51, 3)
@@ -33,8 +34,6 @@ OLDEST = (3, 51, 3)
 # Readers meet a lock only while another process recovers the log; writers only when a foreign tool writes.
 _READER_PATIENCE_MS = 5_000
 _WRITER_PATIENCE_MS = 30_000
-# After so many pages in the log, the commit that reached it copies them into the database.
-_CHECKPOINT_PAGES = 4_000
 _LOG_BYTES = 64 << 20  # what is left of the log file after a checkpoint
 _CACHE_KIB = 16 << 10
 
@@ -77,7 +76,8 @@ def _driver_connection(path: Path, *, write: bool) -> Any:
     if write:
         driver.execute("PRAGMA journal_mode = WAL")
         driver.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
-        driver.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        driver.execute("PRAGMA synchronous = NORMAL")  # `LogSync` does the rest
+        driver.execute("PRAGMA wal_autocheckpoint = 0")  # `Writer` does it, mostly outside the lock
     else:
         driver.execute("PRAGMA query_only = ON")
     return driver
@@ -145,47 +145,19 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-class WriteLock:
-    """At most one writer of a database file among all processes, in about the order in which they came.
-
-    The kernel frees the lock of a process that dies. It wakes those who wait for a flock without handing it over, so
-    a busy process could take it again before another one has woken up; therefore each one queues for a second lock
-    (of the other kind, on the same file) and lets that one go only when it has the first.
-    """
-
-    def __init__(self, database: Path) -> None:
-        """Make the lock file beside the database."""
-        self._file = os.open(f"{database}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
-    def __enter__(self) -> Self:
-        """Wait."""
-        with suppress(OSError):  # the order is a courtesy, and the kernel may see a deadlock in it where there is none
-            fcntl.lockf(self._file, fcntl.LOCK_EX)
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX)
-        finally:
-            fcntl.lockf(self._file, fcntl.LOCK_UN)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Let the next one in."""
-        fcntl.flock(self._file, fcntl.LOCK_UN)
-
-    def close(self) -> None:
-        """Let go of the file."""
-        os.close(self._file)
-
-
 class SQLiteDatabase:
     """`Database` on one file."""
 
     def __init__(self, path: Path, reader: Connection) -> None:
-        """Take the reader over and start the writer. Needs a running event loop."""
+        """Take the reader over and start the threads. Needs a running event loop."""
         self._lock = WriteLock(path)
         self._reader = reader
         self._driver: Any = self._reader.connection.driver_connection
         self._connection = connect(path, write=True)
-        self._writer = Writer(self._connection, self._lock)
+        self._log = LogSync(path)
+        # The log's name, too, has to survive a power cut; SQLite would see to that in a sync of its own.
+        _sync_folder(path.absolute().parent)
+        self._writer = Writer(self._connection, self._lock, self._log)
 
     async def read(self, function: Function[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """See `Database`."""
@@ -212,6 +184,7 @@ class SQLiteDatabase:
     async def close(self) -> None:
         """See `Database`."""
         await self._writer.close()
+        await self._log.close()
         # One process after the other: of two that close together each sees the other still there, and the log stays.
         with closing(self._lock), self._lock:
             disconnect(self._reader)

@@ -10,9 +10,12 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
+
+from sqlalchemy import Connection
 
 from stackyard.metadata import blobs, uploads
 from stackyard.metadata.blobs import Blob, Commit
@@ -36,8 +39,14 @@ from stackyard.storage.driver import BlobStore, LocationGone, LocationTaken, Out
 # More takeovers of one path than anybody sees: each is a copy of the blob that was collected, or a crash just there.
 _MAX_COPIES = 1000
 _PURGE_BATCH = 200
+# A body of so many bytes is taken into memory before anything is locked, written or hashed.
+_SMALL = 128 * 1024
 # A session's row comes before its first byte, so a file without one is nobody's at once; the day is for clocks.
 _ORPHAN_AGE = timedelta(days=1)
+
+
+Keep = Callable[[str], Awaitable[None]]
+"""Brings an upload's bytes to a location. Raises LocationTaken."""
 
 
 class BodyCut(Exception):
@@ -51,6 +60,27 @@ class Chunk:
     body: AsyncIterator[bytes] | None
     """None: the request has none."""
     window: tuple[int, int] | None = None
+    length: int | None = None
+    """Bytes, where it said how many."""
+
+    async def small(self) -> bytes | None:
+        """All of it, if it is known to be small; then nothing is left of `body`. Raises SizeInvalid, BodyCut."""
+        if self.body is None:
+            return b""
+        if self.length is None or self.length > _SMALL:
+            return None
+        content = b"".join([piece async for piece in self.body])
+        if len(content) != self.length:
+            raise SizeInvalid()
+        return content
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A location, and the row that owns it."""
+
+    blob_id: int
+    location: str
 
 
 @dataclass(slots=True)
@@ -106,14 +136,17 @@ class Uploads:
             DigestInvalid: The bytes are not `digest`.
             And as `append`.
         """
-        async with self._writing(), self._claimed(repository, upload_id) as session:
-            self._check_start(session.upload, chunk)
-            return await self._finish(session, digest, chunk, actor)
+        async with self._writing():
+            content = await chunk.small()
+            async with self._claimed(repository, upload_id, digest, content) as session:
+                self._check_start(session.upload, chunk)
+                return await self._finish(session, digest, chunk, content, actor)
 
     async def push(self, repository: str, digest: Digest, chunk: Chunk, *, actor: str) -> Blob:
         """Make a blob of one request's body (end-4b). Nothing of it stays when that fails. Raises as `finish`."""
         async with self._writing():
-            upload = await self.database.write_relaxed(
+            content = await chunk.small()
+            start = partial(
                 uploads.start,
                 repository=repository,
                 upload_id=uuid.uuid4().hex,
@@ -121,11 +154,12 @@ class Uploads:
                 actor=actor,
                 claim=self._claim(),
             )
+            session = await self._begin(start, digest, content)
             try:
-                return await self._finish(_Session(upload), digest, chunk, actor)
+                return await self._finish(session, digest, chunk, content, actor)
             except BaseException as error:
                 with contextlib.suppress(UploadUnknown):
-                    await asyncio.shield(self.cancel(repository, upload.id))
+                    await asyncio.shield(self.cancel(repository, session.upload.id))
                 if isinstance(error, FenceLost):
                     raise UploadUnknown() from None
                 raise
@@ -179,9 +213,11 @@ class Uploads:
             self._writers -= 1
 
     @contextlib.asynccontextmanager
-    async def _claimed(self, repository: str, upload_id: str) -> AsyncIterator["_Session"]:
+    async def _claimed(
+        self, repository: str, upload_id: str, digest: Digest | None = None, content: bytes | None = None
+    ) -> AsyncIterator["_Session"]:
         """Hold the session's claim. Leaving by an error gives it back with what the session then holds."""
-        session = _Session(await self._claim_session(repository, upload_id))
+        session = await self._claim_session(repository, upload_id, digest, content)
         try:
             await self._take_over(session)
             yield session
@@ -201,18 +237,30 @@ class Uploads:
                 with contextlib.suppress(FenceLost):
                     await asyncio.shield(self._release(session))
 
-    async def _claim_session(self, repository: str, upload_id: str) -> Upload:
+    async def _claim_session(
+        self, repository: str, upload_id: str, digest: Digest | None, content: bytes | None
+    ) -> "_Session":
+        claim = partial(
+            uploads.claim,
+            repository=repository,
+            upload_id=upload_id,
+            holder=self._holder,
+            span=self.settings.claim,
+        )
         try:
-            return await self.database.write_relaxed(
-                uploads.claim,
-                repository=repository,
-                upload_id=upload_id,
-                holder=self._holder,
-                span=self.settings.claim,
-            )
+            return await self._begin(claim, digest, content)
         except UploadBusy as busy:
             busy.headers["Range"] = progress((await self.find(repository, upload_id)).offset)
             raise
+
+    async def _begin(
+        self, begin: Callable[[Connection], Upload], digest: Digest | None, content: bytes | None
+    ) -> "_Session":
+        """The session that `begin` claims, with a place for its bytes if they are all there and lie nowhere yet."""
+        if digest is None or content is None:
+            return _Session(await self.database.write_relaxed(begin))
+        upload, reserved = await self.database.write_relaxed(blobs.reserve, begin, digest, len(content))
+        return _Session(upload, Place(*reserved) if reserved else None)
 
     async def _take_over(self, session: "_Session") -> None:
         """Copy what counts from where a writer may still be writing. A copy that fails never becomes the session's."""
@@ -291,20 +339,51 @@ class Uploads:
             hashed=upload.hashed,
         )
 
-    async def _finish(self, session: "_Session", digest: Digest, chunk: Chunk, actor: str) -> Blob:
+    async def _finish(
+        self, session: "_Session", digest: Digest, chunk: Chunk, content: bytes | None, actor: str
+    ) -> Blob:
         before = session.upload
         try:
-            await self._receive(session, chunk, keep_partial=False)
-            received = await self._digest(session.upload, digest.algorithm)
-            if received != digest:
-                raise DigestInvalid(expected=digest, received=received)
-            blob = await self._commit(session, digest, actor)
+            if content is None or before.offset:
+                blob = await self._finish_stored(session, digest, chunk, content, actor)
+            else:
+                blob = await self._finish_small(session, digest, content, actor)
         except BaseException:
             session.upload = before  # what this request brought is cut off by the next writer
+            if session.place:
+                await asyncio.shield(self.database.write_relaxed(blobs.abandon, session.place.blob_id))
             raise
         session.closed = True
         self._hashers.held.pop(before.id, None)
         return blob
+
+    async def _finish_small(self, session: "_Session", digest: Digest, content: bytes, actor: str) -> Blob:
+        """All of the blob came with this request: written once, to where it stays."""
+        hasher = Hasher(digest.algorithm)
+        hasher.update(content)
+        if hasher.digest() != digest:
+            raise DigestInvalid(expected=digest, received=hasher.digest())
+        upload = session.upload = replace(session.upload, offset=len(content))
+        commit = await self._commit(session, digest, actor, lambda location: self.store.put(location, content))
+        if upload.fence > 1:
+            await self._drop(upload.locations)
+        return commit.blob
+
+    async def _finish_stored(
+        self, session: "_Session", digest: Digest, chunk: Chunk, content: bytes | None, actor: str
+    ) -> Blob:
+        """The bytes came with several requests, or are many: they are gathered in the session's own location."""
+        if content:
+            chunk = replace(chunk, body=_once(content))
+        await self._receive(session, chunk, keep_partial=False)
+        upload = session.upload
+        received = await self._digest(upload, digest.algorithm)
+        if received != digest:
+            raise DigestInvalid(expected=digest, received=received)
+        source = upload.location
+        commit = await self._commit(session, digest, actor, lambda location: self.store.publish(source, location))
+        await self._drop(each for each in upload.locations if each != source or not commit.published)
+        return commit.blob
 
     async def _digest(self, upload: Upload, algorithm: str) -> Digest:
         """The digest of all the session's bytes, read again only when no worker hashed them as they came."""
@@ -319,22 +398,15 @@ class Uploads:
             reader.close()
         return hasher.digest()
 
-    async def _commit(self, session: "_Session", digest: Digest, actor: str) -> Blob:
+    async def _commit(self, session: "_Session", digest: Digest, actor: str, keep: Keep) -> Commit:
         """Bytes first, row second."""
-        upload = session.upload
-        if await self.database.read(blobs.find_live, digest):
-            with contextlib.suppress(BlobVanished):
-                commit = await self._commit_row(upload, digest, None, actor)
-                await self._drop(upload.locations)
-                return commit.blob
-        blob_id = await self._publish(upload, digest)
-        try:
-            commit = await self._commit_row(upload, digest, blob_id, actor)
-        except BaseException:
-            await asyncio.shield(self.database.write_relaxed(blobs.abandon, blob_id))
-            raise
-        await self._drop(location for location in upload.locations if location != upload.location)
-        return commit.blob
+        if session.place is None:
+            live = await self.database.read(blobs.find_live, digest)
+            if live:
+                with contextlib.suppress(BlobVanished):
+                    return await self._commit_row(session.upload, digest, None, actor)
+        blob_id = await self._keep(session, digest, keep)
+        return await self._commit_row(session.upload, digest, blob_id, actor)
 
     async def _drop(self, locations: Iterable[str]) -> None:
         """Remove what a finished upload leaves. The push is done, so what cannot be removed stays for the reaper."""
@@ -342,21 +414,21 @@ class Uploads:
             for location in locations:
                 await self.store.delete(location)
 
-    async def _publish(self, upload: Upload, digest: Digest) -> int:
-        """Move the bytes to a location that nothing ever had, and return the id of the pending row that owns it."""
+    async def _keep(self, session: "_Session", digest: Digest, keep: Keep) -> int:
+        """Bring the bytes to a location that nothing ever had; the id of the pending row that owns it."""
         for _ in range(_MAX_COPIES):
-            blob_id, location = await self.database.write_relaxed(blobs.allocate, digest, upload.offset)
+            if session.place is None:
+                allocated = await self.database.write_relaxed(blobs.allocate, digest, session.upload.offset)
+                session.place = Place(*allocated)
             try:
-                await self.store.publish(upload.location, location)
+                await keep(session.place.location)
             except LocationTaken:
                 # A file without a row, left by a power cut. It is never overwritten and never trusted: the row
                 # now owns it until it is collected, and the next number is tried.
-                await self.database.write_relaxed(blobs.abandon, blob_id)
+                await self.database.write_relaxed(blobs.abandon, session.place.blob_id)
+                session.place = None
                 continue
-            except BaseException:
-                await asyncio.shield(self.database.write_relaxed(blobs.abandon, blob_id))
-                raise
-            return blob_id
+            return session.place.blob_id
         raise RuntimeError(f"{_MAX_COPIES} locations of {digest} are taken by files that no row knows")
 
     async def _commit_row(self, upload: Upload, digest: Digest, blob_id: int | None, actor: str) -> Commit:
@@ -377,6 +449,8 @@ class _Session:
     """A claimed session while one request works on it."""
 
     upload: Upload
+    place: Place | None = None
+    """Where its bytes will be a blob, once that is settled."""
     renewed: float = field(default_factory=time.monotonic)
     closed: bool = False
     """Whether the row has been released or committed already."""
@@ -387,6 +461,10 @@ class _Session:
             return  # and what was known of their digest, by whichever worker, stays known
         known = hasher.digest() if hasher and hasher.size == offset else None
         self.upload = replace(self.upload, offset=offset, hashed=known)
+
+
+async def _once(content: bytes) -> AsyncIterator[bytes]:
+    yield content
 
 
 async def _nothing() -> AsyncIterator[bytes]:

@@ -121,6 +121,13 @@ class BlobStore(Protocol):
         """Open for reading. Raises LocationGone."""
         ...
 
+    async def put(self, location: str, content: bytes) -> None:
+        """Make `location` of these bytes, as durably as `publish` does, in one go. A failure leaves nothing there.
+
+        Raises LocationTaken, OutOfSpace.
+        """
+        ...
+
     async def publish(self, source: str, target: str) -> None:
         """Give the durable bytes at `source` the name `target`, durably, and drop the name `source`.
 

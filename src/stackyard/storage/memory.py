@@ -48,6 +48,13 @@ class MemoryStore:
         """See BlobStore."""
         return MemoryReader(location, self.find(check_location(location)))
 
+    async def put(self, location: str, content: bytes) -> None:
+        """See BlobStore."""
+        self._claim(check_location(location))
+        if self.room() < len(content):
+            raise OutOfSpace(f"{location}: the store's capacity is used up")
+        self._held[location] = Held(bytearray(content), published=True)
+
     async def publish(self, source: str, target: str) -> None:
         """See BlobStore."""
         held = self.find(check_location(source))

@@ -93,6 +93,21 @@ class Files:
             return None
         return found.st_size if stat.S_ISREG(found.st_mode) else None
 
+    def put(self, location: str, content: bytes) -> None:
+        """Make the file of these bytes, durably with its name; O_EXCL never overwrites. A failure leaves nothing."""
+        with translated(location):
+            descriptor = self.create(location)
+            try:
+                try:
+                    write_all(descriptor, content)
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+                self.folders.settle(os.path.dirname(self.path(location)))
+            except BaseException:
+                self.delete(location)
+                raise
+
     def publish(self, source: str, target: str) -> None:
         """Give the file at `source` the name `target`, durably, then drop the name `source`.
 
@@ -225,6 +240,13 @@ def name_again(origin: str, path: str) -> None:
         if error.errno not in _NO_HARD_LINKS:
             raise
         kernel.rename_new(origin, path)
+
+
+def write_all(descriptor: int, content: bytes) -> None:
+    """Write the bytes; a signal or a full disk may make the kernel take them in parts."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
 
 
 def copy_bytes(origin: int, target: int, size: int) -> None:

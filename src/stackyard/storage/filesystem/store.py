@@ -45,6 +45,10 @@ class FilesystemStore:
             opened = await self._threads.run(self._files.open, location)
         return FileReader(self._threads, self._reading, location, *opened)
 
+    async def put(self, location: str, content: bytes) -> None:
+        """See BlobStore. Written in place: nobody reads a location before it has been put."""
+        await self._threads.run(self._files.put, check_location(location), content)
+
     async def publish(self, source: str, target: str) -> None:
         """See BlobStore."""
         await self._threads.run(self._files.publish, check_location(source), check_location(target))
