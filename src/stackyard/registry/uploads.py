@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -18,9 +18,9 @@ from functools import partial
 from sqlalchemy import Connection
 
 from stackyard.metadata import blobs, uploads
-from stackyard.metadata.blobs import Blob, Commit
+from stackyard.metadata.blobs import Blob
 from stackyard.metadata.database import Database
-from stackyard.metadata.errors import BlobVanished, FenceLost
+from stackyard.metadata.errors import FenceLost
 from stackyard.metadata.uploads import Claim, Upload
 from stackyard.oci import layout
 from stackyard.oci.digests import Digest, Hasher
@@ -33,20 +33,15 @@ from stackyard.oci.errors import (
     UploadUnknown,
 )
 from stackyard.registry.hashers import Hashers
+from stackyard.registry.publication import Place, Publication
 from stackyard.registry.settings import Settings
-from stackyard.storage.driver import BlobStore, LocationGone, LocationTaken, OutOfSpace, StorageError
+from stackyard.storage.driver import BlobStore, LocationGone, OutOfSpace, StorageError
 
-# More takeovers of one path than anybody sees: each is a copy of the blob that was collected, or a crash just there.
-_MAX_COPIES = 1000
 _PURGE_BATCH = 200
 # A body of so many bytes is taken into memory before anything is locked, written or hashed.
 _SMALL = 128 * 1024
 # A session's row comes before its first byte, so a file without one is nobody's at once; the day is for clocks.
 _ORPHAN_AGE = timedelta(days=1)
-
-
-Keep = Callable[[str], Awaitable[None]]
-"""Brings an upload's bytes to a location. Raises LocationTaken."""
 
 
 class BodyCut(Exception):
@@ -73,14 +68,6 @@ class Chunk:
         if len(content) != self.length:
             raise SizeInvalid()
         return content
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A location, and the row that owns it."""
-
-    blob_id: int
-    location: str
 
 
 @dataclass(slots=True)
@@ -343,47 +330,54 @@ class Uploads:
         self, session: "_Session", digest: Digest, chunk: Chunk, content: bytes | None, actor: str
     ) -> Blob:
         before = session.upload
+        publication = Publication(self.database, digest, actor, self.settings.promise, session.place)
         try:
             if content is None or before.offset:
-                blob = await self._finish_stored(session, digest, chunk, content, actor)
+                blob = await self._finish_stored(session, publication, chunk, content)
             else:
-                blob = await self._finish_small(session, digest, content, actor)
+                blob = await self._finish_small(session, publication, content)
         except BaseException:
             session.upload = before  # what this request brought is cut off by the next writer
-            if session.place:
-                await asyncio.shield(self.database.write_relaxed(blobs.abandon, session.place.blob_id))
+            await asyncio.shield(publication.give_up())
             raise
         session.closed = True
         self._hashers.held.pop(before.id, None)
         return blob
 
-    async def _finish_small(self, session: "_Session", digest: Digest, content: bytes, actor: str) -> Blob:
+    async def _finish_small(self, session: "_Session", publication: Publication, content: bytes) -> Blob:
         """All of the blob came with this request: written once, to where it stays."""
+        digest = publication.digest
         hasher = Hasher(digest.algorithm)
         hasher.update(content)
         if hasher.digest() != digest:
             raise DigestInvalid(expected=digest, received=hasher.digest())
         upload = session.upload = replace(session.upload, offset=len(content))
-        commit = await self._commit(session, digest, actor, lambda location: self.store.put(location, content))
+        commit = await publication.commit(upload, lambda location: self.store.put(location, content))
         if upload.fence > 1:
             await self._drop(upload.locations)
         return commit.blob
 
     async def _finish_stored(
-        self, session: "_Session", digest: Digest, chunk: Chunk, content: bytes | None, actor: str
+        self, session: "_Session", publication: Publication, chunk: Chunk, content: bytes | None
     ) -> Blob:
         """The bytes came with several requests, or are many: they are gathered in the session's own location."""
         if content:
             chunk = replace(chunk, body=_once(content))
         await self._receive(session, chunk, keep_partial=False)
         upload = session.upload
-        received = await self._digest(upload, digest.algorithm)
-        if received != digest:
-            raise DigestInvalid(expected=digest, received=received)
+        received = await self._digest(upload, publication.digest.algorithm)
+        if received != publication.digest:
+            raise DigestInvalid(expected=publication.digest, received=received)
         source = upload.location
-        commit = await self._commit(session, digest, actor, lambda location: self.store.publish(source, location))
+        commit = await publication.commit(upload, lambda location: self.store.publish(source, location))
         await self._drop(each for each in upload.locations if each != source or not commit.published)
         return commit.blob
+
+    async def _drop(self, locations: Iterable[str]) -> None:
+        """Remove what a finished upload leaves. The push is done, so what cannot be removed stays for the reaper."""
+        with contextlib.suppress(StorageError):
+            for location in locations:
+                await self.store.delete(location)
 
     async def _digest(self, upload: Upload, algorithm: str) -> Digest:
         """The digest of all the session's bytes, read again only when no worker hashed them as they came."""
@@ -397,51 +391,6 @@ class Uploads:
         finally:
             reader.close()
         return hasher.digest()
-
-    async def _commit(self, session: "_Session", digest: Digest, actor: str, keep: Keep) -> Commit:
-        """Bytes first, row second."""
-        if session.place is None:
-            live = await self.database.read(blobs.find_live, digest)
-            if live:
-                with contextlib.suppress(BlobVanished):
-                    return await self._commit_row(session.upload, digest, None, actor)
-        blob_id = await self._keep(session, digest, keep)
-        return await self._commit_row(session.upload, digest, blob_id, actor)
-
-    async def _drop(self, locations: Iterable[str]) -> None:
-        """Remove what a finished upload leaves. The push is done, so what cannot be removed stays for the reaper."""
-        with contextlib.suppress(StorageError):
-            for location in locations:
-                await self.store.delete(location)
-
-    async def _keep(self, session: "_Session", digest: Digest, keep: Keep) -> int:
-        """Bring the bytes to a location that nothing ever had; the id of the pending row that owns it."""
-        for _ in range(_MAX_COPIES):
-            if session.place is None:
-                allocated = await self.database.write_relaxed(blobs.allocate, digest, session.upload.offset)
-                session.place = Place(*allocated)
-            try:
-                await keep(session.place.location)
-            except LocationTaken:
-                # A file without a row, left by a power cut. It is never overwritten and never trusted: the row
-                # now owns it until it is collected, and the next number is tried.
-                await self.database.write_relaxed(blobs.abandon, session.place.blob_id)
-                session.place = None
-                continue
-            return session.place.blob_id
-        raise RuntimeError(f"{_MAX_COPIES} locations of {digest} are taken by files that no row knows")
-
-    async def _commit_row(self, upload: Upload, digest: Digest, blob_id: int | None, actor: str) -> Commit:
-        return await self.database.write(
-            blobs.commit,
-            repository=upload.repository,
-            blob_id=blob_id,
-            digest=digest,
-            upload_id=upload.id,
-            fence=upload.fence,
-            actor=actor,
-            promise=self.settings.promise,
-        )
 
 
 @dataclass(slots=True)
