@@ -5,7 +5,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import example, given, settings
@@ -120,6 +120,17 @@ def test_foreign_text_can_end_neither_line_nor_field(values: dict[str, str]) -> 
     row = json.loads(as_json)
     assert row["status"] == 200
     assert row["agent"] == values.get("agent", REQUEST["agent"])
+
+
+@pytest.mark.parametrize("name", ["password", "refresh_token", "access_token", "token", "client_secret"])
+@pytest.mark.parametrize("formatter", ["text", "json"])
+def test_secret_of_a_query_is_left_out(pipe: Pipe, name: str, formatter: Literal["text", "json"]) -> None:
+    target = f"/auth/token?service=a&{name}=hunter2&scope=repository:password:pull"
+    AccessLog(fd=pipe.writer, formatter=formatter).line(**REQUEST | {"target": target})
+
+    line = pipe.read()
+    assert "hunter2" not in line
+    assert f"/auth/token?service=a&{name}=-&scope=repository:password:pull" in line
 
 
 def test_endless_value_is_cut(pipe: Pipe) -> None:

@@ -5,6 +5,7 @@ request's id, and `cut-off` where the client left before the end.
 """
 
 import json
+import re
 import time
 from collections.abc import Mapping
 from typing import Literal
@@ -15,6 +16,9 @@ from stackyard.telemetry.quoting import quoted
 STDOUT = 1
 # Bytes that need no escaping between quotes; whether there are more quotes than ours is counted.
 _PLAIN = bytes(byte for byte in range(0x20, 0x7F) if byte != 0x5C)
+
+# OAuth clients may send these in a query, against all advice (RFC 6749 §2.3.1).
+_SECRET = re.compile(r"([?&](?:password|client_secret|(?:access_|refresh_)?token)=)[^&]*")
 
 Fields = tuple[str, str, int, int, float, str, str, str, str, str, str, str]
 
@@ -72,7 +76,7 @@ class AccessLog:
 
         Args:
             method: As it came.
-            target: Path and query, as they came.
+            target: Path and query, as they came; what looks like a secret in the query is left out.
             status: As it was answered.
             sent: Bytes of the body that left.
             seconds: From the header's end to the answer's.
@@ -85,6 +89,8 @@ class AccessLog:
             version: Of HTTP.
             cut_off: The client left before the answer was complete.
         """
+        if "password=" in target or "token=" in target or "secret=" in target:
+            target = _SECRET.sub(r"\1-", target)
         now = int(time.time())
         if now != self._second:
             self._begin(now)
