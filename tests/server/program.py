@@ -195,6 +195,10 @@ class Running:
 async def build(context: WorkerContext) -> Running:
     if told.get("crash") and (told["crash"] == "always" or os.path.exists(told["crash"])):
         raise RuntimeError("the database is away")
+    if "build" in told:
+        write("BUILDING")
+        while not Path(told["build"]).exists():
+            await asyncio.sleep(0.01)
     return Running(app, debug_app, told.get("notes", ""))
 
 

@@ -221,6 +221,18 @@ def test_preparation_can_be_stopped_also_as_process_1(tmp_path: Path, namespace:
     assert server.child.wait(timeout=5) == 128 + signal.SIGTERM
 
 
+def test_a_stop_while_the_workers_still_start_is_an_orderly_end(tmp_path: Path) -> None:
+    server = Server(tmp_path, workers=2, drain=10, build=str(tmp_path / "go"))
+    server.child.wait_for(lambda: server.child.output.count("BUILDING") == 2, "both workers to be starting")
+    server.child.kill(signal.SIGTERM)
+    server.child.wait_line("stopping")
+    (tmp_path / "go").touch()
+
+    assert server.child.wait() == 0
+    assert "Traceback" not in server.child.output
+    assert "READY" not in server.child.output
+
+
 def test_taken_port_is_told_and_nothing_is_left(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         server = Server(tmp_path, address=f"127.0.0.1:{taken.getsockname()[1]}")

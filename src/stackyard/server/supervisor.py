@@ -161,7 +161,7 @@ class Supervisor:
             self._deadline = time.monotonic() + OVERTIME
 
     def _announce(self, ready: Callable[[Sequence[str]], None]) -> None:
-        if self._serving or not all(each.ready for each in self._children):
+        if self._serving or self._deadline is not None or not all(each.ready for each in self._children):
             return
         self._serving = True
         addresses = [
