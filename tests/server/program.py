@@ -195,7 +195,7 @@ class Running:
 async def build(context: WorkerContext) -> Running:
     if told.get("crash") and (told["crash"] == "always" or os.path.exists(told["crash"])):
         raise RuntimeError("the database is away")
-    if "build" in told:
+    if "build" in told and context.index:
         write("BUILDING")
         while not Path(told["build"]).exists():
             await asyncio.sleep(0.01)

@@ -221,12 +221,16 @@ def test_preparation_can_be_stopped_also_as_process_1(tmp_path: Path, namespace:
     assert server.child.wait(timeout=5) == 128 + signal.SIGTERM
 
 
-def test_a_stop_while_the_workers_still_start_is_an_orderly_end(tmp_path: Path) -> None:
-    server = Server(tmp_path, workers=2, drain=10, build=str(tmp_path / "go"))
-    server.child.wait_for(lambda: server.child.output.count("BUILDING") == 2, "both workers to be starting")
-    server.child.kill(signal.SIGTERM)
-    server.child.wait_line("stopping")
-    (tmp_path / "go").touch()
+def test_a_stop_while_a_worker_still_starts_is_an_orderly_end(tmp_path: Path) -> None:
+    server = Server(tmp_path, workers=2, drain=60, notes=str(tmp_path), build=str(tmp_path / "build"))
+    server.child.wait_line("BUILDING")
+    with begin_waiting(server, tmp_path) as wire:
+        server.child.kill(signal.SIGTERM)
+        server.child.wait_line("stopping")
+        (tmp_path / "build").touch()
+        server.child.wait_for(lambda: len(server.workers()) == 1, "the late worker to end")
+        (tmp_path / "go").touch()
+        assert wire.answer().body == b"waited"
 
     assert server.child.wait() == 0
     assert "Traceback" not in server.child.output
