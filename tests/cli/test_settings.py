@@ -82,6 +82,5 @@ def test_access_line_is_json_with_the_fields_of_the_operator_and_no_secret(tmp_p
 def test_access_log_that_is_off_says_nothing(tmp_path: Path) -> None:
     with stackyard.start({"log": {"accesslog": {"disabled": True}}}, folder=tmp_path) as server:
         server.request("GET", "/v2/_catalog")
-        server.process.wait_line('msg="serving"')
 
     assert "_catalog" not in server.log

@@ -125,7 +125,6 @@ def test_what_was_acknowledged_survives_any_kill_and_nothing_half_written_is_vis
 def test_a_killed_worker_breaks_its_own_connections_only_and_is_replaced(tmp_path: Path) -> None:
     ledgers = [Ledger(f"crash/{number}") for number in range(8)]
     with stackyard.start(CONFIG, folder=tmp_path) as server:
-        server.process.wait_line('msg="serving"')  # by every worker, or the first one gets all connections
         before = workers.pids(server.process.pid)
         pushers = push_to(server, before, ledgers, random.Random(SEED))
         wait_until(lambda: all(pusher.worker or pusher.complaint for pusher in pushers), "every worker to be known")

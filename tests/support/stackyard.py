@@ -6,6 +6,7 @@ of ours.
 """
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from tests.support.running import Config, Running
 
 ROOT = Path(__file__).parent.parent.parent
 OURS = os.environ.get("STACKYARD_TEST_SERVER", "stackyard") == "stackyard"
+
+_SERVING = re.compile('msg(=|":)"serving"')
 
 
 def start(
@@ -24,9 +27,11 @@ def start(
     host: str = "localhost",
     inside: Sequence[str] = (),
 ) -> Running:
-    """The server under test, answering. See `launch`."""
+    """The server under test, answering, with every worker: before that, a worker that fails ends it. See `launch`."""
     server = launch(config, env, folder=folder, host=host, inside=inside)
     server.wait_ready()
+    if OURS:
+        server.process.wait_for(lambda: _SERVING.search(server.log) is not None, "every worker to answer")
     return server
 
 
