@@ -26,7 +26,8 @@ class LogSync:
     file, which is only added to. (A checkpoint begins it anew, after a sync of its own of all that was in it.)
 
     What was committed can be seen a moment before it is durable. Whoever builds on it by a durable write waits for
-    the same log, so nothing that was promised ever rests on something lost.
+    the same log, so nothing acknowledged by one ever rests on something lost. Who only read it in that moment (a HEAD)
+    may find it gone after a power cut, and is then told so by the write that names it.
     """
 
     def __init__(self, database: Path) -> None:
