@@ -12,7 +12,7 @@ from sqlalchemy import Connection, inspect, select
 from stackyard.metadata import schema
 from stackyard.metadata.errors import BadDatabaseURL, SchemaMissing, SchemaOutdated, SchemaTooNew
 
-REVISION = "0001"
+REVISION = "0002"
 """The revision that makes `schema.VERSION`."""
 
 

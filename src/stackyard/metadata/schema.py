@@ -20,15 +20,16 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     literal_column,
     text,
 )
 
 from stackyard.metadata.clock import Instant
 
-VERSION = 1
+VERSION = 2
 """What this code writes. Raised by every migration."""
-FLOOR = 1
+FLOOR = 2
 """The oldest code that may still work on a database of this VERSION."""
 
 # States are written into the statements, not bound: only then do the planners use the partial indexes.
@@ -70,6 +71,10 @@ installation = Table(
     Column("floor", Integer, nullable=False),
     # Raised whenever rules, quotas or other policy change, so that nobody acts on remembered ones.
     Column("policy_epoch", BigInteger, nullable=False),
+    # Since when pulls are recorded: what was not pulled since then may have been pulled before.
+    Column("pulls_since", Instant, nullable=False),
+    # NULL: there is nothing to import, or it is not known yet. See `import_repository`.
+    Column("import_state", Name),
     CheckConstraint("id = 1", name="only_row"),
 )
 
@@ -103,6 +108,10 @@ blob = Table(
     Column("created_at", Instant, nullable=False),
     # When it got the state `deleting`: the bytes stay for readers a while longer.
     Column("marked_at", Instant),
+    # When its bytes were last read back and had the right digest; NULL: not since they were written.
+    Column("verified_at", Instant),
+    # Why it is quarantined.
+    Column("damage", Text),
     UniqueConstraint("digest", "copy"),
     UniqueConstraint("location"),
     CheckConstraint("state IN ('pending', 'live', 'deleting', 'quarantined')", name="state"),
@@ -154,8 +163,12 @@ manifest = Table(
     Column("annotations", Text),
     # Last, so that reading the columns above never touches a large manifest's overflow pages.
     Column("payload", LargeBinary, nullable=False),
+    # Seconds that a tag may point here before it expires, from `expires-after` labels and annotations. Seldom read.
+    Column("expires_after", BigInteger),
     UniqueConstraint("repository_id", "digest"),
 )
+# The manifest's own bytes may lie in the store as well, for Distribution to find.
+Index("ix_manifest_digest", manifest.c.digest)
 _partial(
     "manifest_subject",
     manifest.c.repository_id,
@@ -173,6 +186,8 @@ manifest_reference = _clustered(
     Column("kind", Name, nullable=False),
     # False marks the exceptions: what need not be in the store.
     Column("required", Boolean, nullable=False),
+    # It was not there when the manifest was imported: the manifest is incomplete until it is pushed.
+    Column("missing", Boolean, nullable=False, server_default=false()),
     CheckConstraint("kind IN ('config', 'layer', 'child')", name="kind"),
 )
 Index("ix_manifest_reference_manifest_id", manifest_reference.c.manifest_id)
@@ -184,8 +199,28 @@ tag = _clustered(
     Column("manifest_id", BigInteger, nullable=False),
     Column("updated_at", Instant, nullable=False),
     Column("updated_by", Text, nullable=False),
+    Column("expires_at", Instant),
 )
 Index("ix_tag_manifest_id", tag.c.manifest_id)
+_partial("tag_expiry", tag.c.expires_at, where="expires_at IS NOT NULL")
+
+# The last pulls, written in batches. Apart from the rows they tell of, which would have to be rewritten whole.
+tag_pull = _clustered(
+    "tag_pull",
+    Column("repository_id", BigInteger, primary_key=True),
+    Column("name", Name, primary_key=True),
+    Column("pulled_at", Instant, nullable=False),
+    Column("pulled_by", Text, nullable=False),
+    Column("pulls", BigInteger, nullable=False),
+)
+# By digest; a pull by tag is the tag's.
+manifest_pull = _clustered(
+    "manifest_pull",
+    Column("manifest_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("pulled_at", Instant, nullable=False),
+    Column("pulled_by", Text, nullable=False),
+    Column("pulls", BigInteger, nullable=False),
+)
 
 # Every digest that a tag no longer points to, oldest first.
 tag_history = Table(
@@ -272,13 +307,110 @@ audit = Table(
 )
 
 # One row per kind of background work: who does it, until when, and which turn it is.
-job = _clustered(
-    "job",
+lease = _clustered(
+    "lease",
     Column("name", Name, primary_key=True),
     Column("holder", Text),
     Column("fence", BigInteger, nullable=False),
     Column("leased_until", Instant),
+    # JSON: what the next holder goes on from.
     Column("state", Text),
+)
+
+# Long work that somebody asked for. Done by whichever process holds the lease for its kind.
+job = Table(
+    "job",
+    metadata,
+    Column("id", Identity, primary_key=True),
+    Column("kind", Name, nullable=False),
+    Column("state", Name, nullable=False),
+    # JSON objects.
+    Column("request", Text, nullable=False),
+    Column("progress", Text),
+    Column("result", Text),
+    # Somebody asked for it to end early.
+    Column("cancelled", Boolean, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("started_at", Instant),
+    Column("finished_at", Instant),
+    CheckConstraint("state IN ('queued', 'running', 'done', 'failed', 'cancelled')", name="state"),
+)
+_partial("job_open", job.c.kind, job.c.id, where="finished_at IS NULL")
+
+# What may not have reached the view of the volume that Distribution reads. Only a hint, as `due`: whoever takes a row
+# writes what the other tables say now.
+follow = Table(
+    "follow",
+    metadata,
+    Column("id", Identity, primary_key=True),
+    Column("repository_id", BigInteger, nullable=False),
+    Column("kind", Name, nullable=False),
+    # A tag, or a digest.
+    Column("name", Name, nullable=False),
+    CheckConstraint("kind IN ('repository', 'manifest', 'tag', 'link', 'blob')", name="kind"),
+)
+
+# One decision of an administrator about repositories whose names match: retention, immutable tags and so on.
+rule = Table(
+    "rule",
+    metadata,
+    Column("id", Identity, primary_key=True),
+    Column("kind", Name, nullable=False),
+    # JSON object, as `registry` reads it.
+    Column("detail", Text, nullable=False),
+    # config: stands in the configuration file, and can be changed only there.
+    Column("source", Name, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+    Column("updated_by", Text, nullable=False),
+    CheckConstraint("source IN ('config', 'api')", name="source"),
+)
+
+# A limit on all repositories whose names begin with `prefix` ('' for the whole store).
+quota = Table(
+    "quota",
+    metadata,
+    Column("id", Identity, primary_key=True),
+    Column("prefix", Name, nullable=False),
+    # Bytes and numbers of repositories; NULL: no limit.
+    Column("max_bytes", BigInteger),
+    Column("max_repositories", BigInteger),
+    Column("used_bytes", BigInteger, nullable=False),
+    Column("used_repositories", BigInteger, nullable=False),
+    # Usage is exact for repositories whose id is at most this; NULL: for all.
+    Column("counted_to", BigInteger),
+    Column("source", Name, nullable=False),
+    Column("updated_at", Instant, nullable=False),
+    Column("updated_by", Text, nullable=False),
+    UniqueConstraint("prefix"),
+    CheckConstraint("source IN ('config', 'api')", name="source"),
+)
+# How many links below a quota's prefix count for a digest. Its size is counted once, while there are any.
+quota_digest = _clustered(
+    "quota_digest",
+    Column("quota_id", BigInteger, primary_key=True),
+    Column("digest", Name, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("links", BigInteger, nullable=False),
+)
+
+# Repositories found on a volume of Distribution's, and how far each has been imported.
+import_repository = _clustered(
+    "import_repository",
+    Column("name", Name, primary_key=True),
+    Column("state", Name, nullable=False),
+    Column("manifests", BigInteger, nullable=False),
+    Column("tags", BigInteger, nullable=False),
+    CheckConstraint("state IN ('waiting', 'done')", name="state"),
+)
+import_problem = Table(
+    "import_problem",
+    metadata,
+    Column("id", Identity, primary_key=True),
+    # Below the root of the volume.
+    Column("path", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("found_at", Instant, nullable=False),
 )
 
 signing_key = _clustered(
