@@ -31,6 +31,10 @@ class DatabaseUnavailable(MetadataError):
     """The database does not answer, or is locked by somebody who does not let go. Whether a write happened is open."""
 
 
+class LeaseLost(MetadataError):
+    """Another process does this background work now, or may."""
+
+
 class CannotStart(MetadataError):
     """The database cannot be used as it is; the message says what to do."""
 

@@ -1,0 +1,123 @@
+"""Background work that one process of all does at a time."""
+
+import asyncio
+import os
+import secrets
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import structlog
+from sqlalchemy import Connection
+
+from stackyard.metadata import leases
+from stackyard.metadata.database import Database
+from stackyard.metadata.errors import LeaseLost
+from stackyard.metadata.leases import Grant
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+log = structlog.get_logger("stackyard.jobs")
+
+SPAN = timedelta(seconds=30)
+"""How long a holder that says nothing keeps a lease: a crash costs the work so much."""
+
+
+@dataclass(slots=True)
+class Lease:
+    """A lease that is held now, as far as this process knows."""
+
+    database: Database
+    grant: Grant
+    span: timedelta
+    deadline: float
+    """`time.monotonic()` until which nobody else can have it, also when the database is out of reach."""
+
+    @property
+    def state(self) -> str | None:
+        """The note that the last holder left."""
+        return self.grant.state
+
+    def require(self) -> None:
+        """To be called before anything that cannot be taken back, such as deleting bytes. Raises LeaseLost."""
+        if time.monotonic() >= self.deadline:
+            raise LeaseLost(self.grant.name)
+
+    async def write(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `Database.write`, in a transaction that also makes sure of the lease. Raises LeaseLost."""
+        return await self.database.write(_fenced, self.grant, function, args, kwargs)
+
+    async def save(self, state: str) -> None:
+        """Leave a note for the next holder. Raises LeaseLost."""
+        await self.database.write_relaxed(leases.save, self.grant, state)
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(self.span.total_seconds() / 3)
+            asked = time.monotonic()
+            if not await self.database.write_relaxed(leases.renew, self.grant, span=self.span):
+                raise LeaseLost(self.grant.name)
+            self.deadline = asked + self.span.total_seconds()
+
+
+@dataclass(frozen=True, slots=True)
+class Leases:
+    """The leases of this process."""
+
+    database: Database
+    span: timedelta = SPAN
+    holder: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}")
+
+    async def run(self, name: str, work: Callable[[Lease], Awaitable[T]]) -> T | None:
+        """Do the work under the lease, which is given back at its end. None, at once, when another has it.
+
+        Work that runs on when the lease is lost is cancelled. Raises what the work does, and LeaseLost.
+        """
+        asked = time.monotonic()
+        grant = await self.database.write_relaxed(leases.acquire, name, holder=self.holder, span=self.span)
+        if grant is None:
+            return None
+        lease = Lease(self.database, grant, self.span, asked + self.span.total_seconds())
+        try:
+            return await _first_to_end(work(lease), lease._renew())
+        finally:
+            await asyncio.shield(self.database.write_relaxed(leases.release, grant))
+
+    async def keep_running(self, name: str, work: Callable[[Lease], Awaitable[Any]], *, every: timedelta) -> None:
+        """Do the work whenever nobody else does, `every` so often, for ever; cancel to stop.
+
+        What the work raises is logged and ends its round.
+        """
+        while True:
+            try:
+                await self.run(name, work)
+            except LeaseLost:
+                log.warning("background work was taken over by another process", work=name)
+            except Exception:  # the disk may be full or the database away: that ends a round, and no more
+                log.exception("background work failed; trying again later", work=name)
+            await asyncio.sleep(every.total_seconds())
+
+
+async def _first_to_end(work: Awaitable[T], renewing: Awaitable[None]) -> T:
+    """The work's result; what the renewing raises ends the work."""
+    worker, renewer = asyncio.ensure_future(work), asyncio.ensure_future(renewing)
+    try:
+        await asyncio.wait((worker, renewer), return_when=asyncio.FIRST_COMPLETED)
+        if not worker.done():
+            renewer.result()
+        return await worker
+    finally:
+        for task in (worker, renewer):
+            task.cancel()
+        await asyncio.gather(worker, renewer, return_exceptions=True)
+
+
+def _fenced(
+    c: Connection, grant: Grant, function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> T:
+    leases.check(c, grant)
+    return function(c, *args, **kwargs)
