@@ -30,7 +30,7 @@ def start(folder: Path, purging: Mapping[str, Any]) -> Running:
 
 
 def kill(server: Running) -> None:
-    workers.kill([server.process.pid, *workers.pids(server.process.pid)])
+    workers.kill([server.process.pid, *workers.children(server.process.pid)])
 
 
 def leave_uploads(server: Running) -> Digest:

@@ -10,14 +10,26 @@ from pathlib import Path
 
 from tests.support.processes import is_running, wait_until
 
+from stackyard.server.child import BACKGROUND
+
 _TCP = Path("/proc/net/tcp")
 
 
 def pids(supervisor: int) -> list[int]:
-    """The workers of this supervisor that run now."""
-    children = Path(f"/proc/{supervisor}/task/{supervisor}/children")
+    """The workers of this supervisor that run now; not its process for the background work."""
+    return [pid for pid in children(supervisor) if pid not in background(supervisor)]
+
+
+def background(supervisor: int) -> list[int]:
+    """The process that does this server's background work."""
+    return [pid for pid in children(supervisor) if _name(pid) == BACKGROUND]
+
+
+def children(supervisor: int) -> list[int]:
+    """Every process of this server but the supervisor."""
+    found = Path(f"/proc/{supervisor}/task/{supervisor}/children")
     try:
-        return [int(pid) for pid in children.read_text().split()]
+        return [int(pid) for pid in found.read_text().split()]
     except (FileNotFoundError, ProcessLookupError):
         return []
 
@@ -89,6 +101,12 @@ def frozen(pid: int) -> Iterator[Callable[[], None]]:
 def is_stopped(pid: int) -> bool:
     """Whether SIGSTOP has reached it."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+def _name(pid: int) -> str:
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return ""
 
 
 def _inode(*, local: int, remote: int) -> str | None:

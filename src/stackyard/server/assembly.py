@@ -70,6 +70,8 @@ class Assembly:
     config: Config
     database_url: str
     workers: int
+    background: bool
+    """Whether there is a process for the background work."""
     slots: Slots
     access_log: AccessLog
 
@@ -103,9 +105,12 @@ class Assembly:
         return running
 
     def _jobs(self, registry: Registry, health: Health, context: WorkerContext) -> list[Coroutine[Any, Any, None]]:
-        jobs: list[Coroutine[Any, Any, None]] = [health.run()]
+        jobs: list[Coroutine[Any, Any, None]] = [] if context.background else [health.run()]
+        does_the_rest = context.background if self.background else context.index == 0
+        if registry.settings.read_only or not does_the_rest:
+            return jobs
         purging = self.config.storage.maintenance.uploadpurging
-        if purging.enabled and context.index == 0 and not registry.settings.read_only:
+        if purging.enabled:
             jobs.append(Purge(registry.uploads, purging.age, purging.interval, purging.dryrun).run())
         return jobs
 
@@ -138,7 +143,7 @@ def serve(config: Config, *, access_log: AccessLog, ready: Callable[[Sequence[st
             folder = until_the_end.enter_context(tempfile.TemporaryDirectory(prefix="stackyard-"))
             url = f"sqlite:///{folder}/stackyard.db"
         slots = Slots.for_cores(cpus.usable())
-        assembly = Assembly(config, url, cpus.workers(settings.workers), slots, access_log)
+        assembly = Assembly(config, url, cpus.workers(settings.workers), settings.background, slots, access_log)
         return supervisor.serve(settings, build=assembly.build, prepare=partial(prepare, config, url), ready=ready)
 
 

@@ -16,7 +16,9 @@ from stackyard.server import worker
 from stackyard.server.worker import READY, Lifeline, Task, WorkerContext
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
-_PR_SET_PDEATHSIG = 1  # prctl(2)
+_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15  # prctl(2)
+BACKGROUND = "stackyard-jobs"
+"""What ps(1) and top(1) call the process of the background work; at most 15 characters."""
 
 _log = structlog.get_logger("server")
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -96,6 +98,8 @@ def _live(task: Task, context: WorkerContext, line: Lifeline, parent: int, forei
     status = 1
     try:
         _settle(parent, foreign)
+        if context.background:
+            _libc.prctl(_PR_SET_NAME, BACKGROUND.encode())
         status = worker.run(task, context, line)
     except Exception:
         _log.exception("a worker failed")

@@ -58,6 +58,8 @@ def server(config: Config) -> ServerSettings:
     return ServerSettings(
         main=Listen(address=http.addr, unix=http.net == "unix", tls=_tls(http)),
         debug=Listen(address=http.debug.addr, key="http.debug.addr") if http.debug.addr else None,
+        # What is in memory is in one process only.
+        background=config.storage.inmemory is None,
         workers=config.stackyard.workers or (1 if config.storage.inmemory is not None else None),
         limits=Limits(
             header_timeout=limits.headertimeout,

@@ -70,6 +70,8 @@ class ServerSettings:
     debug: Listen | None = None
     workers: int | None = None
     """Processes that answer; None: one per usable CPU, four at most."""
+    background: bool = False
+    """Whether one more process does the background work, so that no answer waits for it. Else the first worker does."""
     limits: Limits = field(default_factory=Limits)
     drain: timedelta = timedelta(0)
     """How long running requests may go on after SIGTERM. Zero stands for `DEFAULT_DRAIN`."""

@@ -69,8 +69,9 @@ class Supervisor:
     def __init__(self, settings: ServerSettings, listeners: Sequence[Listener], build: Build) -> None:
         self._settings = settings
         self._listeners = listeners
-        self._children = [Child(index) for index in range(cpus.workers(settings.workers))]
-        self._balance = Balance(len(self._children))
+        self._workers = cpus.workers(settings.workers)
+        self._children = [Child(index) for index in range(self._workers + settings.background)]
+        self._balance = Balance(self._workers)
         self._task = Task(settings, listeners, build, self._balance)
         self._lifeline = os.pipe()
         self._serving = False
@@ -104,7 +105,8 @@ class Supervisor:
         for each in self._children:
             if not each.pid and each.due <= time.monotonic():
                 others = [wakeup, *(other.report for other in self._children if other.report >= 0)]
-                child.fork(each, self._task, WorkerContext(each.index, len(self._children)), self._lifeline, others)
+                context = WorkerContext(each.index, self._workers, background=each.index == self._workers)
+                child.fork(each, self._task, context, self._lifeline, others)
 
     # -- what happens
 
@@ -170,7 +172,7 @@ class Supervisor:
             if not listener.debug
             for opened in listener.sockets
         ]
-        _log.info("serving", address=" ".join(addresses), workers=len(self._children))
+        _log.info("serving", address=" ".join(addresses), workers=self._workers)
         ready(addresses)
 
     # -- what ended
@@ -192,7 +194,8 @@ class Supervisor:
         pid, lived = each.pid, time.monotonic() - each.started
         each.listen()
         message = each.bury()
-        self._balance.absent(each.index)
+        if each.index < self._workers:
+            self._balance.absent(each.index)
         if self._deadline is not None:
             return
         if not self._serving:

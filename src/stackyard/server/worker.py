@@ -31,6 +31,8 @@ class WorkerContext:
     index: int
     """0 … workers - 1; a replaced worker's successor has its index."""
     workers: int
+    background: bool = False
+    """It answers nothing: it does what nobody waits for. Its index is `workers`."""
 
 
 class RunningApp(Protocol):
@@ -120,6 +122,11 @@ class Worker:
             os.write(self._line.report, (str(error) or repr(error)).encode()[:4096])
             return 1
         loop.add_signal_handler(signal.SIGHUP, partial(self._begin_reload, running))
+        if self._context.background:
+            os.write(self._line.report, READY)
+            await self._stop.wait()
+            await running.close()
+            return 0
         roster = Roster(loop, self._settings.limits, partial(self._balance.set, self._context.index))
         roster.start()
         self._balance.set(self._context.index, 0)
