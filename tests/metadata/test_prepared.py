@@ -9,12 +9,24 @@ import pytest
 from sqlalchemy import Column, Connection, Dialect, Integer, MetaData, Table, Update, bindparam, select, text
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
-from stackyard.metadata import blobs, clock, collection, due, keys, manifests, repositories, sqlite, tags, uploads
+from stackyard.metadata import (
+    blobs,
+    clock,
+    collection,
+    due,
+    keys,
+    manifests,
+    pulls,
+    repositories,
+    sqlite,
+    tags,
+    uploads,
+)
 from stackyard.metadata.database import Database
 from stackyard.metadata.prepared import Prepared, TextList, each
 from stackyard.metadata.schema import installation, repository
 
-MODULES = [blobs, collection, due, keys, manifests, repositories, tags, uploads]
+MODULES = [blobs, collection, due, keys, manifests, pulls, repositories, tags, uploads]
 _PG: Dialect = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
 
 

@@ -12,6 +12,9 @@ from stackyard.registry.registry import Registry
 async def get_manifest(registry: Registry, call: GetManifest, request: Request) -> Answer:
     """200 with the stored bytes, or 304."""
     stored = await registry.manifests.find(call.repository, call.reference)
+    if not request.head or not isinstance(call.reference, Digest):
+        # By digest clients often only ask whether it is here.
+        registry.pulls.record(call.repository, call.reference, request.principal)
     digest = stored.digest.encode()
     headers: list[Header] = [(b"docker-content-digest", digest), (b"etag", b'"%s"' % digest)]
     if matches(request.header(b"if-none-match"), stored.digest):

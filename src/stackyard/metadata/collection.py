@@ -11,7 +11,7 @@ from datetime import timedelta
 from sqlalchemy import Connection, bindparam, case, select
 from sqlalchemy.dialects.postgresql import insert
 
-from stackyard.metadata import clock, due
+from stackyard.metadata import clock, due, pulls
 from stackyard.metadata.blobs import READER_SPAN
 from stackyard.metadata.prepared import Prepared
 from stackyard.metadata.schema import (
@@ -140,6 +140,7 @@ def drop_manifest(c: Connection, repository_id: int, digest: str) -> bool:
         due.add_link(c, repository_id, named, wait=_AT_ONCE)
     _DROP_REFERENCES.run(c, manifest_id=manifest_id)
     _DROP_MANIFEST.run(c, manifest_id=manifest_id)
+    pulls.forget_manifest(c, manifest_id)
     return True
 
 

@@ -241,7 +241,7 @@ def delete(c: Connection, repository: str, digest: Digest, *, actor: str, undo: 
     if repository_id is None or row is None or row[1] is not None:
         return False
     _DELETE.run(c, manifest_id=row[0], actor=actor, undo=undo)
-    delete_all_of(c, manifest_id=row[0], digest=digest, actor=actor, undo=undo)
+    delete_all_of(c, repository_id, manifest_id=row[0], digest=digest, actor=actor, undo=undo)
     due.add_manifest(c, repository_id, digest, wait=undo)
     return True
 

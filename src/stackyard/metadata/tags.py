@@ -11,7 +11,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from stackyard.metadata import clock, due, repositories
+from stackyard.metadata import clock, due, pulls, repositories
 from stackyard.metadata.prepared import Prepared, Row
 from stackyard.metadata.schema import manifest, repository, tag, tag_history
 
@@ -158,16 +158,20 @@ def delete(c: Connection, repository: str, tag: str, *, actor: str, undo: timede
     if row is None or repository_id is None:
         return False
     _DELETE.run(c, repository_id_=repository_id, tag=tag)
+    pulls.forget_tags(c, repository_id, [tag])
     _remember(c, repository_id, tag, row[1:], actor=actor, reason="deleted", undo=undo)
     return True
 
 
-def delete_all_of(c: Connection, *, manifest_id: int, digest: str, actor: str, undo: timedelta) -> list[str]:
+def delete_all_of(
+    c: Connection, repository_id: int, *, manifest_id: int, digest: str, actor: str, undo: timedelta
+) -> list[str]:
     """Remove every tag that points to this manifest, which the transaction holds locked; their names."""
     names = _LOCK_OF_MANIFEST.column(c, manifest_id=manifest_id)
     if names:
         _REMEMBER_OF_MANIFEST.run(c, manifest_id=manifest_id, digest=digest, actor=actor, undo=undo)
         _DELETE_OF_MANIFEST.run(c, manifest_id=manifest_id)
+        pulls.forget_tags(c, repository_id, names)
     return names
 
 

@@ -8,6 +8,7 @@ from stackyard.oci import layout
 from stackyard.oci.errors import Unavailable
 from stackyard.registry.blobs import Blobs
 from stackyard.registry.manifests import Manifests
+from stackyard.registry.pulls import Pulls
 from stackyard.registry.referrers import Referrers
 from stackyard.registry.repositories import Repositories
 from stackyard.registry.settings import Settings
@@ -29,6 +30,7 @@ class Registry:
     tags: Tags
     repositories: Repositories
     referrers: Referrers
+    pulls: Pulls
 
     async def check(self) -> None:
         """Prove, with two reads, that database and store answer. Raises Unavailable when one does not in time."""
@@ -50,4 +52,5 @@ class Registry:
             Tags(database, settings),
             Repositories(database, settings),
             Referrers(database),
+            Pulls(database),
         )

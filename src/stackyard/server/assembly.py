@@ -59,6 +59,7 @@ class Running:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         await self.access.close()
+        await self.app.registry.pulls.close()
         await self.database.close()
         await self.store.close()
 
@@ -105,7 +106,7 @@ class Assembly:
         return running
 
     def _jobs(self, registry: Registry, health: Health, context: WorkerContext) -> list[Coroutine[Any, Any, None]]:
-        jobs: list[Coroutine[Any, Any, None]] = [] if context.background else [health.run()]
+        jobs: list[Coroutine[Any, Any, None]] = [] if context.background else [health.run(), registry.pulls.run()]
         does_the_rest = context.background if self.background else context.index == 0
         if registry.settings.read_only or not does_the_rest:
             return jobs
