@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from tests.auth.making import rule
 
 from stackyard.auth.principals import ANONYMOUS, Action, Kind, Principal
-from stackyard.auth.rules import Rule, Rules, Subject, compile_glob
+from stackyard.auth.rules import Rule, Rules, Subject
+from stackyard.oci.patterns import compile_repository_glob as compile_glob
 
 ALICE = Principal(Kind.USER, "alice", frozenset({"devs", "ops"}))
 BOB = Principal(Kind.USER, "bob")

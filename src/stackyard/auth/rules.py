@@ -14,10 +14,7 @@ from functools import lru_cache
 from typing import Literal, TypeAlias
 
 from stackyard.auth.principals import NOTHING, Action, Principal
-
-_GLOB = re.compile(r"[a-z0-9._*-]+(?:/[a-z0-9._*-]+)*", re.ASCII)
-_WILDCARD = re.compile(r"(\*\*/|\*\*|\*)")
-_PATTERNS = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*"}
+from stackyard.oci.patterns import check_repository_glob, compile_repository_glob
 
 SubjectKind: TypeAlias = Literal["user", "robot", "group", "anonymous", "authenticated"]
 # Decisions kept per process: about 200 bytes each.
@@ -47,8 +44,7 @@ class Rule:
 
     def __post_init__(self) -> None:
         """Raises ValueError when the glob can match no repository."""
-        if not _GLOB.fullmatch(self.glob) or "***" in self.glob:
-            raise ValueError(f"{self.glob!r} is not a repository name with * or ** in it")
+        check_repository_glob(self.glob)
 
     @property
     def rank(self) -> tuple[bool, int]:
@@ -71,7 +67,7 @@ class Rules:
         """Compile `rules`; their order means nothing."""
         self._by_subject: dict[Subject, list[_Compiled]] = {}
         for rule in rules:
-            compiled = _Compiled(rule.rank, compile_glob(rule.glob), rule.actions)
+            compiled = _Compiled(rule.rank, compile_repository_glob(rule.glob), rule.actions)
             self._by_subject.setdefault(rule.subject, []).append(compiled)
         self._decide = lru_cache(maxsize=_REMEMBERED)(self._evaluate)
 
@@ -103,9 +99,3 @@ class Rules:
         ]
         highest = max((rule.rank for rule in matching), default=None)
         return NOTHING.union(*(rule.actions for rule in matching if rule.rank == highest))
-
-
-def compile_glob(glob: str) -> re.Pattern[str]:
-    """The expression that matches, in full, the repositories `glob` stands for."""
-    parts = _WILDCARD.split(glob)
-    return re.compile("".join(_PATTERNS.get(part) or re.escape(part) for part in parts), re.ASCII)
