@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select
 
-from stackyard.metadata import blobs, manifests, uploads
+from stackyard.metadata import blobs, collection, manifests, uploads
 from stackyard.metadata.blobs import Blob, Commit
 from stackyard.metadata.database import Database
 from stackyard.metadata.manifests import Pushed, Reference
+from stackyard.metadata.schema import blob
 from stackyard.oci.digests import Digest
 
 ACTOR = "user:alice"
@@ -90,6 +91,27 @@ def put(
 ) -> Digest:
     manifests.put(c, repository=repository, manifest=manifest, tags=tags, actor=ACTOR, promise=promise, undo=undo)
     return manifest.digest
+
+
+def drop_link(c: Connection, repository_id: int, digest: Digest) -> bool:
+    return bool(collection.drop_link(c, repository_id, digest).gone)
+
+
+def drop_manifest(c: Connection, repository_id: int, digest: Digest) -> bool:
+    return bool(collection.drop_manifest(c, repository_id, digest).gone)
+
+
+def mark(c: Connection, digest: Digest) -> list[int]:
+    """Ids of the blobs whose bytes may go at once, marked now or before."""
+    collection.mark_blobs(c, digest, readers=NOTHING)
+    return [one.blob_id for one in collection.mark_blobs(c, digest, readers=NOTHING).doomed]
+
+
+def forget(c: Connection, blob_id: int) -> bool:
+    """Whether there was such a marked blob."""
+    before = c.scalar(select(func.count()).select_from(blob))
+    collection.forget_blobs(c, [blob_id])
+    return c.scalar(select(func.count()).select_from(blob)) != before
 
 
 async def push_blob(database: Database, repository: str, content: bytes, *, promise: timedelta = HOUR) -> Blob:

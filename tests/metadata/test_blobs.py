@@ -5,9 +5,23 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Row, Table, func, select
-from tests.metadata.making import ACTOR, HOUR, NOTHING, WEEK, claim, commit, new_id, push, push_blob, start
+from tests.metadata.making import (
+    ACTOR,
+    HOUR,
+    NOTHING,
+    WEEK,
+    claim,
+    commit,
+    drop_link,
+    forget,
+    mark,
+    new_id,
+    push,
+    push_blob,
+    start,
+)
 
-from stackyard.metadata import blobs, collection, repositories, uploads
+from stackyard.metadata import blobs, repositories, uploads
 from stackyard.metadata.database import Database
 from stackyard.metadata.errors import BlobVanished, FenceLost
 from stackyard.metadata.schema import blob, blob_link, due
@@ -187,11 +201,11 @@ async def test_a_location_is_never_given_out_twice(database: Database) -> None:
         blob_id = await allocate()
         await database.write(blobs.abandon, blob_id)
     await allocate()
-    assert await database.write(collection.forget_blob, blob_id)
+    assert await database.write(forget, blob_id)
     await allocate()
     for row in await database.read(_ids):
         await database.write(blobs.abandon, row)
-        await database.write(collection.forget_blob, row)
+        await database.write(forget, row)
     assert await database.read(_ids) == []
     await allocate()
 
@@ -202,15 +216,14 @@ async def test_a_collector_that_slept_cannot_touch_the_next_copy(database: Datab
     """Invariant 3: what it knows is a row and a location, and both stay the old ones."""
     pushed = await push_blob(database, "a", CONTENT, promise=NOTHING)
     await database.write(_unlink_for_good, "a", DIGEST)
-    marked = await database.write(collection.mark_blob, DIGEST)
-    assert marked == pushed.id
+    assert await database.write(mark, DIGEST) == [pushed.id]
 
     again = await push_blob(database, "a", CONTENT)
-    assert await database.write(collection.forget_blob, pushed.id)
+    assert await database.write(forget, pushed.id)
 
     assert again.location != pushed.location
     assert await database.read(blobs.find, "a", DIGEST) == again
-    assert not await database.write(collection.forget_blob, again.id)
+    assert not await database.write(forget, again.id)
 
 
 async def test_mount_links_and_makes_the_target(database: Database) -> None:
@@ -249,8 +262,8 @@ async def test_unlink_marks_and_queues_and_removes_nothing(database: Database) -
     assert marked.deleted_by == ACTOR
     assert marked.restorable_until - marked.deleted_at == WEEK
     assert max(await database.read(_looks, "link")) >= marked.restorable_until
-    assert not await database.write(collection.drop_link, marked.repository_id, DIGEST)
-    assert await database.write(collection.mark_blob, DIGEST) is None
+    assert not await database.write(drop_link, marked.repository_id, DIGEST)
+    assert await database.write(mark, DIGEST) == []
 
 
 async def test_pushing_a_deleted_blob_again_brings_it_back(database: Database) -> None:
@@ -306,7 +319,7 @@ def _unlink_for_good(c: Connection, repository: str, digest: Digest) -> None:
     blobs.unlink(c, repository, digest, actor=ACTOR, undo=NOTHING)
     repository_id = repositories.find_locked(c, repository)
     assert repository_id is not None
-    assert collection.drop_link(c, repository_id, digest)
+    assert drop_link(c, repository_id, digest)
 
 
 async def _count(database: Database, table: Table) -> int:

@@ -5,9 +5,9 @@ import random
 
 from sqlalchemy import Connection, select
 from tests.metadata import checks
-from tests.metadata.making import ACTOR, NOTHING, layer, push, pushed, put
+from tests.metadata.making import ACTOR, NOTHING, drop_link, drop_manifest, forget, layer, mark, push, pushed, put
 
-from stackyard.metadata import blobs, collection, manifests
+from stackyard.metadata import blobs, manifests
 from stackyard.metadata.database import Database
 from stackyard.metadata.errors import BlobVanished
 from stackyard.metadata.schema import blob, due
@@ -75,8 +75,9 @@ def _looks(c: Connection) -> list[tuple[str, int, Digest]]:
 def _collect(c: Connection, kind: str, repository_id: int, digest: Digest) -> None:
     """As the collector will: mark, and forget at once what nobody reads here."""
     if kind == "manifest":
-        collection.drop_manifest(c, repository_id, digest)
+        drop_manifest(c, repository_id, digest)
     elif kind == "link":
-        collection.drop_link(c, repository_id, digest)
-    elif (blob_id := collection.mark_blob(c, digest)) is not None:
-        collection.forget_blob(c, blob_id)
+        drop_link(c, repository_id, digest)
+    else:
+        for blob_id in mark(c, digest):
+            forget(c, blob_id)

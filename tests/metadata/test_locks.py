@@ -14,7 +14,21 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 from tests.metadata import checks
-from tests.metadata.making import ACTOR, HOUR, NOTHING, child, claim, commit, layer, push, pushed, put, start
+from tests.metadata.making import (
+    ACTOR,
+    HOUR,
+    NOTHING,
+    child,
+    claim,
+    commit,
+    drop_link,
+    drop_manifest,
+    layer,
+    push,
+    pushed,
+    put,
+    start,
+)
 
 from stackyard.metadata import blobs, collection, manifests, repositories, tags
 from stackyard.metadata.database import Database, open_database
@@ -85,7 +99,7 @@ def _commit_copy(c: Connection) -> Any:
 
 
 def _drop_link(c: Connection, repository: str = "a") -> bool:
-    return collection.drop_link(c, _id(c, repository), DIGEST)
+    return drop_link(c, _id(c, repository), DIGEST)
 
 
 def _id(c: Connection, repository: str) -> int:
@@ -95,23 +109,23 @@ def _id(c: Connection, repository: str) -> int:
 
 
 def _lock_blob(c: Connection) -> Any:
-    return collection._LOCK_BLOB.one(c, digest=DIGEST)
+    return collection._LOCK_BLOBS.one(c, digest=DIGEST, pending=NOTHING, readers=NOTHING)
 
 
 def _lock_link(c: Connection) -> Any:
-    return collection._LOCK_LINK.one(c, repository_id=_id(c, "a"), digest=DIGEST)
+    return collection._LOCK_LINK.one(c, repository_id=_id(c, "a"), digest=DIGEST, grace=NOTHING)
 
 
 def _lock_image(c: Connection) -> Any:
-    return collection._LOCK_MANIFEST.one(c, repository_id=_id(c, "a"), digest=IMAGE.digest)
+    return collection._LOCK_MANIFEST.one(c, repository_id=_id(c, "a"), digest=IMAGE.digest, grace=NOTHING)
 
 
 def _drop_image(c: Connection) -> bool:
-    return collection.drop_manifest(c, _id(c, "a"), IMAGE.digest)
+    return drop_manifest(c, _id(c, "a"), IMAGE.digest)
 
 
 def _mark(c: Connection) -> Any:
-    return collection.mark_blob(c, DIGEST)
+    return collection.mark_blobs(c, DIGEST).gone
 
 
 _BLOB = Pair("", _unlinked_blob, _link_live, _lock_blob, _mark, BlobVanished)

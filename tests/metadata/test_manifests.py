@@ -12,7 +12,10 @@ from tests.metadata.making import (
     NOTHING,
     WEEK,
     child,
+    drop_link,
+    drop_manifest,
     layer,
+    mark,
     push,
     push_blob,
     pushed,
@@ -20,7 +23,7 @@ from tests.metadata.making import (
     put_manifest,
 )
 
-from stackyard.metadata import blobs, collection, manifests, repositories, tags
+from stackyard.metadata import blobs, manifests, repositories, tags
 from stackyard.metadata.database import Database
 from stackyard.metadata.schema import blob, due, manifest, manifest_reference, tag_history
 from stackyard.oci.digests import Digest
@@ -102,15 +105,15 @@ async def test_what_a_manifest_row_names_cannot_be_collected(database: Database)
     await database.write(blobs.unlink, "a", here.digest, actor=ACTOR, undo=NOTHING)
     await database.write(manifests.delete, "a", image.digest, actor=ACTOR, undo=NOTHING)
 
-    assert not await database.write(collection.drop_manifest, repository_id, image.digest)
-    assert not await database.write(collection.drop_link, repository_id, here.digest)
-    assert await database.write(collection.mark_blob, here.digest) is None
+    assert not await database.write(drop_manifest, repository_id, image.digest)
+    assert not await database.write(drop_link, repository_id, here.digest)
+    assert await database.write(mark, here.digest) == []
 
     await database.write(manifests.delete, "a", index.digest, actor=ACTOR, undo=NOTHING)
     for digest in (index.digest, image.digest):
-        assert await database.write(collection.drop_manifest, repository_id, digest)
-    assert await database.write(collection.drop_link, repository_id, here.digest)
-    assert await database.write(collection.mark_blob, here.digest) == here.id
+        assert await database.write(drop_manifest, repository_id, digest)
+    assert await database.write(drop_link, repository_id, here.digest)
+    assert await database.write(mark, here.digest) == [here.id]
     assert await _count(database, manifest) == await _count(database, manifest_reference) == 0
 
 
@@ -212,7 +215,7 @@ async def test_delete_keeps_what_restoring_needs(database: Database) -> None:
     assert max(await database.read(_looks)) >= row.restorable_until
     repository_id = await database.write(repositories.find_locked, "a")
     assert repository_id is not None
-    assert not await database.write(collection.drop_manifest, repository_id, digest)
+    assert not await database.write(drop_manifest, repository_id, digest)
 
 
 async def test_pushing_a_deleted_manifest_brings_it_back(database: Database) -> None:
@@ -275,7 +278,7 @@ async def test_a_promised_manifest_outlives_its_undo_span(database: Database) ->
     repository_id = await database.write(repositories.find_locked, "a")
     assert repository_id is not None
 
-    assert not await database.write(collection.drop_manifest, repository_id, digest)
+    assert not await database.write(drop_manifest, repository_id, digest)
 
 
 def _push_many(c: Connection, count: int) -> list[Digest]:

@@ -1,0 +1,43 @@
+"""One look at a part of the queue, in one transaction."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from sqlalchemy import Connection, select
+
+from stackyard.metadata import clock, due
+from stackyard.metadata.collection import Look, drop_link, drop_manifest, mark_blobs
+from stackyard.metadata.due import Entry
+from stackyard.metadata.emptying import drop_repository
+from stackyard.metadata.prepared import Prepared
+
+_NOW = Prepared(select(clock.now()))
+
+
+def collect(c: Connection, entries: Sequence[Entry], *, grace: timedelta, readers: timedelta) -> dict[Entry, Look]:
+    """Look at each entry. What is done with leaves the queue; what is not yet due stays as it is.
+
+    An entry with doomed bytes stays, too: `due.done` is for whoever has deleted them.
+    """
+    looks = {}
+    now = _NOW.scalar(c)
+    for entry in entries:
+        look = looks[entry] = _look(c, entry, grace, readers)
+        if look.doomed or (look.again and entry.due_at > now):
+            continue
+        if look.again:
+            due.add_again(c, entry, wait=look.again)
+        due.done(c, [entry])
+    return looks
+
+
+def _look(c: Connection, entry: Entry, grace: timedelta, readers: timedelta) -> Look:
+    match entry.kind:
+        case "manifest":
+            return drop_manifest(c, entry.repository_id, entry.digest, grace=grace)
+        case "link":
+            return drop_link(c, entry.repository_id, entry.digest, grace=grace)
+        case "repository":
+            return drop_repository(c, entry.repository_id, grace=grace)
+        case "blob":
+            return mark_blobs(c, entry.digest, readers=readers)
