@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from stackyard.metadata import clock, due
+from stackyard.metadata import clock, due, pulls, schema
 from stackyard.metadata.blobs import PENDING_SPAN, READER_SPAN
 from stackyard.metadata.prepared import Prepared
 from stackyard.metadata.schema import (
@@ -24,7 +24,6 @@ from stackyard.metadata.schema import (
     blob,
     blob_link,
     manifest,
-    manifest_pull,
     manifest_reference,
     tag,
     tombstone,
@@ -130,13 +129,18 @@ _REFERRERS = Prepared(
 _DROP_REFERENCES = Prepared(
     manifest_reference.delete().where(manifest_reference.c.manifest_id == bindparam("manifest_id"))
 )
-_DROP_PULLS = Prepared(manifest_pull.delete().where(manifest_pull.c.manifest_id == bindparam("manifest_id")))
 _DROP_MANIFEST = Prepared(manifest.delete().where(manifest.c.id == bindparam("manifest_id")))
 
 _LOCK_DELETING = Prepared(
     select(blob.c.digest, blob.c.copy)
     .where(blob.c.id == bindparam("blob_id"), blob.c.state == DELETING)
     .with_for_update(skip_locked=True)
+)
+_COUNT_MARKED = Prepared(
+    select(func.count())
+    .select_from(schema.due)
+    .join(blob, blob.c.digest == schema.due.c.digest)
+    .where(schema.due.c.kind == "blob", schema.due.c.due_at <= clock.after("ahead"), blob.c.state == DELETING)
 )
 _bury = insert(tombstone).values(digest=bindparam("digest"), next_copy=bindparam("next_copy"))
 _BURY = Prepared(
@@ -219,7 +223,7 @@ def erase_manifest(c: Connection, repository_id: int, manifest_id: int, digest: 
         due.add_manifest(c, repository_id, referrer, wait=AT_ONCE)
     due.add_blob(c, digest, wait=AT_ONCE)  # its own bytes, where they lie in the store as well
     _DROP_REFERENCES.run(c, manifest_id=manifest_id)
-    _DROP_PULLS.run(c, manifest_id=manifest_id)
+    pulls.forget_manifest(c, manifest_id)
     _DROP_MANIFEST.run(c, manifest_id=manifest_id)
 
 
@@ -235,6 +239,12 @@ def forget_blobs(c: Connection, blob_ids: Sequence[int]) -> None:
 
 def _is_needed(c: Connection, digest: str) -> bool:
     return _IS_LINKED.one(c, digest=digest) is not None or _IS_MANIFEST.one(c, digest=digest) is not None
+
+
+def count_marked(c: Connection, *, readers: timedelta) -> int:
+    """Blobs whose bytes wait for their last readers."""
+    found: int = _COUNT_MARKED.scalar(c, ahead=readers)
+    return found
 
 
 def span(microseconds: int) -> timedelta:

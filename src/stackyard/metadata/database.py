@@ -26,6 +26,10 @@ class Database(Protocol):
         """The function's result. Each statement in it sees what was committed when it began."""
         ...
 
+    async def survey(self, function: Function[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `read`, for what takes long: every statement in it sees the same state, and no request waits for it."""
+        ...
+
     async def write(self, function: Function[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """The function's result, once its changes survive a power cut.
 

@@ -51,6 +51,7 @@ class PostgreSQLDatabase:
         """Take both pools over: one for functions, one for single prepared reads."""
         self._engine = engine
         self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._surveying = engine.execution_options(isolation_level="REPEATABLE READ")
         self._pool = pool
         self._compiled: dict[Prepared, tuple[str, list[_Find]]] = {}
 
@@ -58,6 +59,12 @@ class PostgreSQLDatabase:
         """See `Database`."""
         with _explained():
             async with self._reading.connect() as connection:
+                return await connection.run_sync(_call(function, *args, **kwargs))
+
+    async def survey(self, function: Function[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """See `Database`."""
+        with _explained():
+            async with self._surveying.connect() as connection:
                 return await connection.run_sync(_call(function, *args, **kwargs))
 
     async def write(self, function: Function[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

@@ -6,6 +6,7 @@ own waiting polls and is unfair. Who needs a commit to survive a power cut waits
 who do: nobody holds the lock meanwhile.
 """
 
+import asyncio
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -150,6 +151,7 @@ class SQLiteDatabase:
 
     def __init__(self, path: Path, reader: Connection) -> None:
         """Take the reader over and start the threads. Needs a running event loop."""
+        self._path = path
         self._lock = WriteLock(path)
         self._reader = reader
         self._driver: Any = self._reader.connection.driver_connection
@@ -165,6 +167,10 @@ class SQLiteDatabase:
             return function(self._reader, *args, **kwargs)
         except (DatabaseError, DBAPIError) as error:
             raise explained(error) from error
+
+    async def survey(self, function: Function[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """See `Database`. On a connection and a thread of its own."""
+        return await asyncio.to_thread(_survey, self._path, _call(function, *args, **kwargs))
 
     async def write(self, function: Function[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """See `Database`."""
@@ -189,6 +195,20 @@ class SQLiteDatabase:
         with closing(self._lock), self._lock:
             disconnect(self._reader)
             disconnect(self._connection)
+
+
+def _survey(path: Path, function: Callable[[Connection], T]) -> T:
+    connection = connect(path, write=False)
+    try:
+        driver: Any = connection.connection.driver_connection
+        driver.execute("BEGIN")
+        found = function(connection)
+        driver.execute("COMMIT")
+        return found
+    except (DatabaseError, DBAPIError) as error:
+        raise explained(error) from error
+    finally:
+        disconnect(connection)
 
 
 def _call(function: Function[P, T], *args: P.args, **kwargs: P.kwargs) -> Callable[[Connection], T]:

@@ -17,11 +17,14 @@ from stackyard.metadata import leases
 from stackyard.metadata.database import Database
 from stackyard.metadata.errors import LeaseLost
 from stackyard.metadata.leases import Grant
+from stackyard.oci.errors import Unavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 log = structlog.get_logger("stackyard.jobs")
+
+_RETRY = 0.2  # seconds
 
 SPAN = timedelta(seconds=30)
 """How long a holder that says nothing keeps a lease: a crash costs the work so much."""
@@ -87,19 +90,54 @@ class Leases:
         finally:
             await asyncio.shield(self.database.write_relaxed(leases.release, grant))
 
-    async def keep_running(self, name: str, work: Callable[[Lease], Awaitable[Any]], *, every: timedelta) -> None:
+    async def insist(self, name: str, work: Callable[[Lease], Awaitable[T]], *, patience: timedelta) -> T:
+        """As `run`, waiting for another holder to end. Raises Unavailable after `patience`."""
+        done: list[T] = []
+
+        async def remember(lease: Lease) -> bool:
+            done.append(await work(lease))
+            return True
+
+        try:
+            async with asyncio.timeout(patience.total_seconds()) as limit:
+                while True:
+                    if await self.run(name, _unlimited(limit, remember)):
+                        return done[0]
+                    await asyncio.sleep(_RETRY)
+        except TimeoutError:
+            raise Unavailable(f"another process is at {name} and does not end; try again later") from None
+
+    async def keep_running(
+        self,
+        name: str,
+        work: Callable[[Lease], Awaitable[Any]],
+        *,
+        every: timedelta,
+        when: Callable[[], Awaitable[bool]] | None = None,
+    ) -> None:
         """Do the work whenever nobody else does, `every` so often, for ever; cancel to stop.
 
-        What the work raises is logged and ends its round.
+        `when` says whether there is any; a lease costs two writes. What the work raises is logged and ends its round.
         """
         while True:
             try:
-                await self.run(name, work)
+                if when is None or await when():
+                    await self.run(name, work)
             except LeaseLost:
                 log.warning("background work was taken over by another process", work=name)
             except Exception:  # the disk may be full or the database away: that ends a round, and no more
                 log.exception("background work failed; trying again later", work=name)
             await asyncio.sleep(every.total_seconds())
+
+
+def _unlimited(limit: asyncio.Timeout, work: Callable[[Lease], Awaitable[T]]) -> Callable[[Lease], Awaitable[T]]:
+    """The work, which once it begins takes as long as it takes."""
+
+    async def begin(lease: Lease) -> T:
+        limit.reschedule(None)
+        return await work(lease)
+
+    return begin
 
 
 async def _first_to_end(work: Awaitable[T], renewing: Awaitable[None]) -> T:

@@ -7,6 +7,8 @@ from stackyard.metadata.database import Database
 from stackyard.oci import layout
 from stackyard.oci.errors import Unavailable
 from stackyard.registry.blobs import Blobs
+from stackyard.registry.collection import Collection
+from stackyard.registry.leases import Leases
 from stackyard.registry.manifests import Manifests
 from stackyard.registry.pulls import Pulls
 from stackyard.registry.referrers import Referrers
@@ -31,6 +33,7 @@ class Registry:
     repositories: Repositories
     referrers: Referrers
     pulls: Pulls
+    collection: Collection
 
     async def check(self) -> None:
         """Prove, with two reads, that database and store answer. Raises Unavailable when one does not in time."""
@@ -53,4 +56,5 @@ class Registry:
             Repositories(database, settings),
             Referrers(database),
             Pulls(database),
+            Collection(store, database, Leases(database)),
         )

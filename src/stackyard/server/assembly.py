@@ -110,6 +110,7 @@ class Assembly:
         does_the_rest = context.background if self.background else context.index == 0
         if registry.settings.read_only or not does_the_rest:
             return jobs
+        jobs.append(registry.collection.keep())
         purging = self.config.storage.maintenance.uploadpurging
         if purging.enabled:
             jobs.append(Purge(registry.uploads, purging.age, purging.interval, purging.dryrun).run())

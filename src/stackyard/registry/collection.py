@@ -1,0 +1,235 @@
+"""Collection: what nothing needs goes, while everybody pushes and pulls.
+
+Row first, bytes second: a blob is marked, so that no reader sees it, and only when every reader who may have seen it
+before has opened it are its bytes deleted, and then its row. Killed at any point, the next round goes on from the rows.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import structlog
+from sqlalchemy import Connection
+
+from stackyard.metadata import collection, due, holds, reclaimable, rounds
+from stackyard.metadata.blobs import PENDING_SPAN, READER_SPAN
+from stackyard.metadata.collection import NO_GRACE, Doomed, Look
+from stackyard.metadata.database import Database
+from stackyard.metadata.due import FIRST, Entry
+from stackyard.metadata.reclaimable import Reclaimable
+from stackyard.oci.errors import Unavailable
+from stackyard.registry import clockwatch
+from stackyard.registry.clockwatch import ClockWatch
+from stackyard.registry.leases import Lease, Leases
+from stackyard.storage.driver import BlobStore, StorageError
+
+log = structlog.get_logger("stackyard.collection")
+
+INTERVAL = timedelta(seconds=5)
+_HEARTBEAT = 3600.0  # seconds between two looks at the clock while nothing is due
+_SHARE = 0.2  # of its time that the background takes at most, so that whoever pushes finds the way free
+_FEW, _MANY = 25, 200  # entries per transaction: in the background, and when somebody waits for the end
+_DELETIONS = 16  # at a time
+_FAILED_SPAN = timedelta(minutes=10)
+_PATIENCE = timedelta(seconds=30)
+_ZERO = timedelta()
+
+
+@dataclass(slots=True)
+class Freed:
+    """What a run took away so far."""
+
+    manifests: int = 0
+    links: int = 0
+    repositories: int = 0
+    blobs: int = 0
+    size: int = 0
+    """Bytes."""
+
+    def add(self, looks: Mapping[Entry, Look]) -> None:
+        """Count what went in one transaction."""
+        for entry, look in looks.items():
+            if entry.kind == "manifest":
+                self.manifests += look.gone
+            elif entry.kind == "link":
+                self.links += look.gone
+            elif entry.kind == "repository":
+                self.repositories += look.gone
+
+
+@dataclass(frozen=True, slots=True)
+class _Style:
+    """How a run goes about it."""
+
+    grace: timedelta = NO_GRACE
+    readers: timedelta = READER_SPAN
+    chunk: int = _FEW
+    share: float = _SHARE
+    tell: Callable[[Freed], None] = lambda freed: None
+
+
+class Held(Unavailable):
+    """Somebody needs everything to stay."""
+
+
+@dataclass(slots=True)
+class Collection:
+    """The collector of this process. One of all processes works at a time, under a lease."""
+
+    store: BlobStore
+    database: Database
+    leases: Leases
+    watch: ClockWatch = field(default_factory=ClockWatch)
+    _beat: float = field(default=0.0, init=False)
+
+    # -- by itself
+
+    async def keep(self) -> None:
+        """Collect in the background, for ever and slowly; cancel to stop."""
+        await self.leases.keep_running(holds.COLLECTION, self._round, every=INTERVAL, when=self._is_time)
+
+    async def _is_time(self) -> bool:
+        return time.monotonic() - self._beat > _HEARTBEAT or bool(await self.database.read(due.ready, limit=1))
+
+    async def _round(self, lease: Lease) -> None:
+        self._beat = time.monotonic()
+        if reason := await self.watch.paused(lease):
+            log.warning("collection is paused; if the clock is right, say: stackyard gc --resume", reason=reason)
+            self._beat += _HEARTBEAT / 2
+            return
+        freed = Freed()
+        try:
+            await self._drain(lease, freed, _Style())
+        except Held as held:
+            log.info("nothing is collected for now", reason=held.text)
+        if freed != Freed():
+            log.info("collected", **_named(freed))
+
+    # -- on demand
+
+    async def run(
+        self,
+        *,
+        grace: timedelta | None = None,
+        readers: timedelta = READER_SPAN,
+        tell: Callable[[Freed], None] = lambda freed: None,
+    ) -> Freed:
+        """Collect all that can go now, as fast as possible, and wait until its bytes are gone.
+
+        Args:
+            grace: Cuts the undo spans of what was deleted before; what was promised stays so long in any case.
+            readers: How long marked bytes stay for those who saw their row before. Zero when nobody reads.
+            tell: Called with what went so far.
+
+        Raises:
+            Held: A backup or an export needs everything to stay.
+            Unavailable: The clock is not to be believed, or another process collects and does not end.
+        """
+        style = _Style(NO_GRACE if grace is None else grace, readers, _MANY, 1.0, tell)
+        freed = Freed()
+
+        async def work(lease: Lease) -> Freed:
+            if reason := await self.watch.paused(lease):
+                raise Unavailable(f"{reason}; if the clock is right, say: stackyard gc --resume")
+            if grace is not None:
+                await self._pass_over_all(lease, freed, style)
+            await self._drain(lease, freed, style)
+            while await self._wait_for_readers(lease, style):
+                await self._drain(lease, freed, style)
+            return freed
+
+        return await self.leases.insist(holds.COLLECTION, work, patience=_PATIENCE)
+
+    async def resume(self) -> None:
+        """The clock is right: go on."""
+        await self.leases.insist(holds.COLLECTION, clockwatch.resume, patience=_PATIENCE)
+
+    async def survey(self, *, grace: timedelta | None = None) -> Reclaimable:
+        """What `run` would take away now. Changes nothing and waits for nobody."""
+        return await self.database.survey(
+            reclaimable.survey, grace=NO_GRACE if grace is None else grace, pending=PENDING_SPAN
+        )
+
+    # -- one look after the other
+
+    async def _drain(self, lease: Lease, freed: Freed, style: _Style) -> None:
+        """Until nothing is due."""
+        while entries := await self.database.read(due.ready, limit=style.chunk):
+            await self._look(lease, entries, freed, style)
+
+    async def _pass_over_all(self, lease: Lease, freed: Freed, style: _Style) -> None:
+        """Every entry once, also those that are not due yet: a grace may make them so."""
+        last = FIRST
+        while entries := await self.database.read(due.ready, limit=style.chunk, ahead=NO_GRACE, after=last):
+            last = entries[-1]
+            await self._look(lease, entries, freed, style)
+
+    async def _wait_for_readers(self, lease: Lease, style: _Style) -> bool:
+        """Sleep until marked bytes may go; False when there are none."""
+        marked = await self.database.read(collection.count_marked, readers=style.readers)
+        if marked:
+            await asyncio.sleep(min(1.0, style.readers.total_seconds()))
+        return bool(marked)
+
+    async def _look(self, lease: Lease, entries: list[Entry], freed: Freed, style: _Style) -> None:
+        began = time.monotonic()
+        looks = await lease.write(_collect, entries, style.grace, style.readers)
+        freed.add(looks)
+        await self._delete(lease, looks, freed)
+        style.tell(freed)
+        await asyncio.sleep((time.monotonic() - began) * (1 / style.share - 1))
+
+    async def _delete(self, lease: Lease, looks: Mapping[Entry, Look], freed: Freed) -> None:
+        """Bytes, then rows, then the entries that told of them."""
+        for batch in _batches([(entry, look) for entry, look in looks.items() if look.doomed]):
+            lease.require()
+            doomed = [one for _, look in batch for one in look.doomed]
+            answers = await asyncio.gather(*(self._delete_bytes(one) for one in doomed))
+            gone = {one.blob_id for one, deleted in zip(doomed, answers, strict=True) if deleted}
+            await lease.write(_forget, batch, gone)
+            freed.blobs += len(gone)
+            freed.size += sum(one.size for one in doomed if one.blob_id in gone)
+
+    async def _delete_bytes(self, doomed: Doomed) -> bool:
+        try:
+            await self.store.delete(doomed.location)
+        except StorageError as error:
+            log.error("bytes could not be deleted; trying again later", location=doomed.location, reason=str(error))
+            return False
+        return True
+
+
+def _collect(c: Connection, entries: list[Entry], grace: timedelta, readers: timedelta) -> dict[Entry, Look]:
+    if hold := holds.current(c):
+        raise Held(f"nothing is collected while {hold} needs everything to stay")
+    return rounds.collect(c, entries, grace=grace, readers=readers)
+
+
+def _forget(c: Connection, batch: list[tuple[Entry, Look]], gone: set[int]) -> None:
+    collection.forget_blobs(c, sorted(gone))
+    for entry, look in batch:
+        if any(one.blob_id not in gone for one in look.doomed):
+            due.add_again(c, entry, wait=_FAILED_SPAN)
+        elif look.again:
+            due.add_again(c, entry, wait=look.again)
+    due.done(c, [entry for entry, _ in batch])
+
+
+def _batches(looks: list[tuple[Entry, Look]]) -> Iterable[list[tuple[Entry, Look]]]:
+    return (looks[start : start + _DELETIONS] for start in range(0, len(looks), _DELETIONS))
+
+
+def _named(freed: Freed) -> dict[str, int]:
+    return {
+        name: count
+        for name, count in (
+            ("manifests", freed.manifests),
+            ("links", freed.links),
+            ("repositories", freed.repositories),
+            ("blobs", freed.blobs),
+            ("bytes", freed.size),
+        )
+        if count
+    }
