@@ -34,7 +34,7 @@ _FEW, _MANY = 25, 200  # entries per transaction: in the background, and when so
 _DELETIONS = 16  # at a time
 _FAILED_SPAN = timedelta(minutes=10)
 _PATIENCE = timedelta(seconds=30)
-_ZERO = timedelta()
+_MARGIN = timedelta(seconds=1)
 
 
 @dataclass(slots=True)
@@ -168,9 +168,9 @@ class Collection:
 
     async def _wait_for_readers(self, lease: Lease, style: _Style) -> bool:
         """Sleep until marked bytes may go; False when there are none."""
-        marked = await self.database.read(collection.count_marked, readers=style.readers)
+        marked = await self.database.read(collection.count_marked, readers=style.readers + _MARGIN)
         if marked:
-            await asyncio.sleep(min(1.0, style.readers.total_seconds()))
+            await asyncio.sleep(min(1.0, style.readers.total_seconds() + 0.002))
         return bool(marked)
 
     async def _look(self, lease: Lease, entries: list[Entry], freed: Freed, style: _Style) -> None:
