@@ -19,8 +19,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "registry": {"oci", "metadata", "storage"},
     "jobs": {"oci", "auth", "registry"},
     "http": {"oci", "auth", "registry"},
+    "api": {"oci", "auth", "registry"},
     # The composition root sees every room.
-    "server": {"oci", "config", "storage", "metadata", "auth", "registry", "jobs", "http"},
+    "server": {"oci", "config", "storage", "metadata", "auth", "registry", "jobs", "http", "api"},
     "cli": {"oci", "config", "server"},
 }
 """Besides itself and `telemetry`, which every room but the two leaves beside it may use."""

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs
 
 from stackyard.server.errors import StartError
 from stackyard.server.protocol import Application
-from stackyard.server.settings import ClientCertificates, Limits, Listen, ServerSettings, TlsSettings
+from stackyard.server.settings import ClientCertificates, Limits, Listen, LocalSocket, ServerSettings, TlsSettings
 from stackyard.server.supervisor import serve
 from stackyard.server.worker import WorkerContext
 from stackyard.telemetry import logs
@@ -181,6 +181,12 @@ class Running:
     debug_app: Application | None
     notes: str
 
+    def local_app(self, uid: int) -> Application:
+        async def tell_peer(scope: Any, receive: Any, send: Any) -> None:
+            await answer(send, 200, json.dumps({"peer": uid}).encode())
+
+        return tell_peer
+
     async def reload(self) -> None:
         self._note("reload")
 
@@ -228,6 +234,7 @@ def settings() -> ServerSettings:
     return ServerSettings(
         main=listen,
         debug=Listen(told["debug"]) if "debug" in told else None,
+        local=LocalSocket(Path(told["local"])) if "local" in told else None,
         workers=told.get("workers", 1),
         limits=Limits(**spans, **told.get("sizes", {})),
         drain=timedelta(seconds=told.get("drain", 0)),

@@ -27,7 +27,7 @@ def test_a_connection_that_is_being_opened_at_the_end_is_closed_too(turns: int) 
         roster = Roster(loop, Limits())
         listening = socket.create_server(("127.0.0.1", ports.free()))
         listening.setblocking(False)
-        acceptor = Acceptor(listening, roster, never, ahead=lambda: 0, patience=1)
+        acceptor = Acceptor(listening, roster, lambda _: never, ahead=lambda: 0, patience=1)
         with socket.create_connection(listening.getsockname()) as client:
             client.setblocking(False)
             for _ in range(turns):

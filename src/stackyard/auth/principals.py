@@ -25,6 +25,8 @@ class Kind(StrEnum):
     USER = "user"
     ROBOT = "robot"
     TOKEN = "token"  # noqa: S105  # a kind of name, not a secret
+    LOCAL = "local"
+    """A user of the machine, at the local socket or at the command line of a stopped server."""
 
 
 @dataclass(frozen=True, slots=True)

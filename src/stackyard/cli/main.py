@@ -9,6 +9,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from stackyard.cli.repositories import repo
+
 stackyard = typer.Typer(
     name="stackyard",
     help="A private OCI and Docker image registry that takes over from registry:2.",
@@ -33,6 +35,8 @@ registry = typer.Typer(
 )
 stackyard.add_typer(config, name="config")
 stackyard.add_typer(registry, name="registry")
+for group, name in ((repo, "repo"),):
+    stackyard.add_typer(group, name=name)
 
 ConfigFile = Annotated[
     Optional[Path],  # noqa: UP045 - typer reads the annotation

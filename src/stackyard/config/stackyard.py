@@ -98,6 +98,16 @@ class Collection(Section):
     )
 
 
+class Api(Section):
+    """`stackyard.api`: administration."""
+
+    socket: str = option(
+        "",
+        "The unix socket on which the server's own user and root may administer without a login. Empty: admin.sock, "
+        "beside the database in the data folder; none: no such socket.",
+    )
+
+
 class Stackyard(Section):
     """`stackyard`."""
 
@@ -113,3 +123,4 @@ class Stackyard(Section):
     token: Token = section(Token)
     limits: Limits = section(Limits)
     gc: Collection = section(Collection)
+    api: Api = section(Api)

@@ -13,9 +13,10 @@ from typing import Any, TypeAlias
 import structlog
 
 from stackyard.auth.access import Access
+from stackyard.auth.principals import ANONYMOUS
 from stackyard.http import blobs, catalog, manifests, permissions, probes, referrers, tags, tokens, uploads
 from stackyard.http.answer import Answer, Header, document, refusal
-from stackyard.http.asgi import Receive, Scope, Send
+from stackyard.http.asgi import Message, Receive, Scope, Send
 from stackyard.http.origin import Origins
 from stackyard.http.request import Request
 from stackyard.oci import endpoints
@@ -28,6 +29,8 @@ from stackyard.telemetry.access import AccessLog
 
 log = structlog.get_logger("stackyard.http")
 
+Beside: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+"""An application beside this one. It answers whatever happens, and raises OSError when the client left."""
 Handler: TypeAlias = Callable[[Registry, Any, Request], Awaitable[Answer]]
 
 HANDLERS: Mapping[type[Endpoint], Handler] = {
@@ -62,6 +65,8 @@ class App:
     """The health checks that fail now, by name. While there are any, everything answers 503, as Distribution does."""
     headers: Sequence[Header] = ()
     """`http.headers`, on every answer."""
+    api: Beside | None = None
+    """What answers below `/api/`."""
     # Unique over workers and restarts, and cheap: a random start, then counting.
     _request_ids: Iterator[str] = field(
         default_factory=lambda: map("{:016x}".format, itertools.count(secrets.randbits(63)))
@@ -75,6 +80,10 @@ class App:
         prefix = self.origins.prefix
         if prefix and path.startswith(prefix + "/"):
             path = path[len(prefix) :]
+            scope["root_path"] = prefix
+        if self.api is not None and path.startswith("/api/"):
+            await self._administer(self.api, request, receive, send)
+            return
         try:
             answer = await self._answer(request, path)
         except BodyCut:
@@ -86,6 +95,34 @@ class App:
             answer.headers.append(_API_VERSION)
         answer.headers.extend(self.headers)
         await self._send(answer, request, send, started)
+
+    async def local(self, uid: int, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request that came by the local socket from a process of the user `uid`: administration only."""
+        assert self.api is not None
+        await self._administer(self.api, Request(scope, receive, self.origins, self.access), receive, send, peer=uid)
+
+    async def _administer(
+        self, api: Beside, request: Request, receive: Receive, send: Send, *, peer: int | None = None
+    ) -> None:
+        started = time.perf_counter()
+        answer = Answer(_CLIENT_GONE)
+
+        async def passed_on(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                answer.status = message["status"]
+                message["headers"] = [*message["headers"], *filter(_is_harmless, self.headers)]
+            await send(message)
+
+        state: dict[str, Any] = {"peer": peer, "address": request.address, "base": request.absolute_base}
+        request.scope["state"] = state
+        cut = False
+        try:
+            await api(request.scope, receive, passed_on)
+        except OSError:
+            cut = True
+        finally:
+            request.principal = state.get("principal", ANONYMOUS)
+            self._line(request, answer, started, cut=cut)
 
     async def _answer(self, request: Request, path: str) -> Answer:
         method: str = request.scope["method"]
@@ -174,3 +211,9 @@ class App:
             version=scope["http_version"],
             cut_off=cut or bool(delivery and delivery.cut_off),
         )
+
+
+def _is_harmless(header: Header) -> bool:
+    """Whether a header of `http.headers` may stand on an answer of the admin API: no page of another site reads those,
+    also where registry data is shared with a user interface elsewhere."""
+    return not header[0].startswith(b"access-control-")

@@ -56,6 +56,15 @@ class Database(Protocol):
         ...
 
 
+def exists(url: str) -> bool:
+    """Whether the file of an embedded database is there; a server's is taken to be."""
+    if not url.startswith("sqlite:"):
+        return True
+    from stackyard.metadata import sqlite
+
+    return sqlite.path_of(url).exists()
+
+
 async def open_database(url: str, *, connections: int = 10) -> Database:
     """Open a migrated database, in the process that will use it: nothing of it survives a fork.
 

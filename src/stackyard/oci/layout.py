@@ -4,6 +4,7 @@
     docker/registry/v2/blobs/<algorithm>/<2 hex>/<hex>/data.<n>    a later one: a location is never reused
     stackyard/uploads/<upload id>.<n>                              the nth location of an unfinished upload
     stackyard/stackyard.db                                         the embedded database, when there is one
+    stackyard/admin.sock                                           where the running server is administered
 
 Distribution reads only below `docker/registry/v2/`, so it never meets our folder.
 """
@@ -14,6 +15,7 @@ DISTRIBUTION = "docker/registry/v2"
 OWN = "stackyard"
 UPLOADS = f"{OWN}/uploads"
 DATABASE = f"{OWN}/stackyard.db"
+SOCKET = f"{OWN}/admin.sock"
 
 
 def blob(digest: Digest, copy: int) -> str:

@@ -9,6 +9,7 @@ from stackyard.oci.errors import Unavailable
 from stackyard.registry.blobs import Blobs
 from stackyard.registry.collection import Collection
 from stackyard.registry.leases import Leases
+from stackyard.registry.listings import Listings
 from stackyard.registry.manifests import Manifests
 from stackyard.registry.pulls import Pulls
 from stackyard.registry.referrers import Referrers
@@ -34,6 +35,7 @@ class Registry:
     referrers: Referrers
     pulls: Pulls
     collection: Collection
+    listings: Listings
 
     async def check(self) -> None:
         """Prove, with two reads, that database and store answer. Raises Unavailable when one does not in time."""
@@ -57,4 +59,5 @@ class Registry:
             Referrers(database),
             Pulls(database),
             Collection(store, database, Leases(database)),
+            Listings(database),
         )

@@ -31,6 +31,8 @@ _PLAIN_ON_TLS = (
 )
 _TLS_ONLY = b'{"errors":[{"code":"UNSUPPORTED","message":"this port speaks HTTPS, and the request was plain HTTP"}]}'
 
+ApplicationFor = Callable[[socket.socket], Application]
+
 _log = structlog.get_logger("server")
 
 
@@ -41,7 +43,7 @@ class Acceptor:
         self,
         listening: socket.socket,
         roster: Roster,
-        application: Application,
+        application_for: ApplicationFor,
         *,
         ahead: Callable[[], int],
         certificate: Certificate | None = None,
@@ -52,7 +54,7 @@ class Acceptor:
         Args:
             listening: Non-blocking; shared with other processes.
             roster: Keeps the connections.
-            application: Answers on them.
+            application_for: What answers on a new connection.
             ahead: How far this worker is ahead of the others in connections, see `Balance`.
             certificate: For TLS; asked for its context at each connection.
             patience: Seconds a TLS handshake may take.
@@ -60,7 +62,7 @@ class Acceptor:
         self._loop = roster.loop
         self._listening = listening
         self._roster = roster
-        self._connect = partial(Connection, roster, application)
+        self._application_for = application_for
         self._ahead = ahead
         self._certificate = certificate
         self._patience = patience
@@ -123,7 +125,7 @@ class Acceptor:
     async def _open(self, peer: socket.socket, address: Any) -> None:
         try:
             if self._certificate is None:
-                await self._loop.connect_accepted_socket(self._connect, peer)
+                await self._loop.connect_accepted_socket(self._connect(peer), peer)
             else:
                 await self._open_tls(peer, self._certificate)
         except ssl.SSLError as error:
@@ -139,6 +141,9 @@ class Acceptor:
         finally:
             self._roster.expect(-1)
 
+    def _connect(self, peer: socket.socket) -> Callable[[], Connection]:
+        return partial(Connection, self._roster, self._application_for(peer))
+
     async def _open_tls(self, peer: socket.socket, certificate: Certificate) -> None:
         async with asyncio.timeout(self._patience):
             first = await self._first_byte(peer)
@@ -149,7 +154,7 @@ class Acceptor:
             peer.close()
             return
         await self._loop.connect_accepted_socket(
-            self._connect, peer, ssl=certificate.context, ssl_handshake_timeout=self._patience
+            self._connect(peer), peer, ssl=certificate.context, ssl_handshake_timeout=self._patience
         )
 
     async def _first_byte(self, peer: socket.socket) -> bytes:

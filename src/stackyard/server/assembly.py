@@ -2,14 +2,17 @@
 
 import asyncio
 import contextlib
+import os
 import tempfile
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from stackyard.api.mount import Application, Mount, Receive, Scope, Send
 from stackyard.auth import opening
+from stackyard.auth import settings as access_settings
 from stackyard.auth.access import Access
 from stackyard.auth.errors import AccessUnusable
 from stackyard.auth.keys import SigningKey, make_signing_key
@@ -46,6 +49,10 @@ class Running:
     database: Database
     store: BlobStore
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def local_app(self, uid: int) -> Application:
+        """What answers a process of this user on the local socket."""
+        return partial(self.app.local, uid)
 
     async def reload(self) -> None:
         """Read the password file and the token keys again."""
@@ -95,8 +102,17 @@ class Assembly:
             await registry.check()
 
         health = Health(probes.checks(config.health, storage))
+        app = App(
+            registry,
+            access,
+            mapping.origins(config),
+            self.access_log,
+            health.failing,
+            mapping.headers(config),
+            Mount(registry, access),
+        )
         running = Running(
-            App(registry, access, mapping.origins(config), self.access_log, health.failing, mapping.headers(config)),
+            app,
             DebugApp(health.failing),
             access,
             database,
@@ -163,6 +179,65 @@ def prepare(config: Config, database_url: str) -> None:
         migrate.migrate(database_url)
         if root and not config.storage.maintenance.readonly.enabled:
             _make_writable(root)
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The registry of a configuration while no server runs on it, to be administered from this very process."""
+
+    config: Config
+    database_url: str
+    uid: int
+    """Who started this process."""
+
+    @classmethod
+    def prepare(cls, config: Config, *, fresh: bool = False) -> "Stopped":
+        """Do what a start does before its first worker. To be called while the process has one thread.
+
+        Args:
+            fresh: Whether the volume may be one on which no registry ever ran.
+
+        Raises:
+            StartError, CannotStepDown: With what to do.
+        """
+        url, root, uid = mapping.database_url(config), _root(config), os.getuid()
+        if not url:
+            raise StartError("storage.inmemory: there is nothing to administer while no server runs")
+        if root and not fresh and not databases.exists(url):
+            raise StartError(
+                f"no registry has run on {root} yet, and none runs now; name another config file with --config, or a "
+                "running server with --server"
+            )
+        with _told_in_one_sentence(root):
+            if root:
+                step_down(root)
+                volume.check(root)
+            migrate.migrate(url)
+        return cls(config, url, uid)
+
+    @contextlib.asynccontextmanager
+    async def api(self) -> AsyncIterator[Application]:
+        """The admin API, which takes everything for the work of who started this process."""
+        store = open_store(self.config)
+        database = await databases.open_database(self.database_url)
+        registry = Registry.over(store, database, mapping.registry(self.config, 1))
+        mount = Mount(registry, opening.open_access(access_settings.Settings()))
+
+        async def application(scope: Scope, receive: Receive, send: Send) -> None:
+            scope["state"] = {"peer": self.uid}
+            await mount(scope, receive, send)
+
+        try:
+            yield application
+        finally:
+            await database.close()
+            await store.close()
+
+
+def local_socket(config: Config) -> Path | None:
+    """Where a server of this configuration is administered on its own machine, if it runs."""
+    local = mapping.local_socket(config)
+    return local.path if local else None
 
 
 def check(config: Config) -> None:

@@ -17,7 +17,7 @@ from stackyard.http.answer import Header
 from stackyard.http.origin import Origins
 from stackyard.oci import layout
 from stackyard.registry.settings import Settings
-from stackyard.server.settings import ClientCertificates, Limits, Listen, ServerSettings, TlsSettings
+from stackyard.server.settings import ClientCertificates, Limits, Listen, LocalSocket, ServerSettings, TlsSettings
 
 _CLIENT_CERTIFICATES = {
     "verify-client-cert-if-given": ClientCertificates.VERIFIED_IF_GIVEN,
@@ -60,6 +60,7 @@ def server(config: Config) -> ServerSettings:
         debug=Listen(address=http.debug.addr, key="http.debug.addr") if http.debug.addr else None,
         # What is in memory is in one process only.
         background=config.storage.inmemory is None,
+        local=local_socket(config),
         workers=config.stackyard.workers or (1 if config.storage.inmemory is not None else None),
         limits=Limits(
             header_timeout=limits.headertimeout,
@@ -70,6 +71,18 @@ def server(config: Config) -> ServerSettings:
         ),
         drain=http.draintimeout,
     )
+
+
+def local_socket(config: Config) -> LocalSocket | None:
+    """Where the running server is administered; None: nowhere."""
+    named = config.stackyard.api.socket
+    if named == "none":
+        return None
+    if named:
+        return LocalSocket(Path(named).absolute(), required=True)
+    if config.storage.filesystem is None:
+        return None
+    return LocalSocket(Path(config.storage.filesystem.rootdirectory).absolute() / layout.SOCKET)
 
 
 def _tls(http: Http) -> TlsSettings | None:

@@ -44,6 +44,15 @@ class Listen:
 
 
 @dataclass(frozen=True, slots=True)
+class LocalSocket:
+    """Where the server's own user and root administer it."""
+
+    path: Path
+    required: bool = False
+    """Whether somebody asked for it: then a server that cannot have it does not start."""
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """How long a client may keep a connection without getting anywhere. None limits a whole request."""
 
@@ -68,6 +77,7 @@ class ServerSettings:
 
     main: Listen = field(default_factory=Listen)
     debug: Listen | None = None
+    local: LocalSocket | None = None
     workers: int | None = None
     """Processes that answer; None: one per usable CPU, four at most."""
     background: bool = False

@@ -162,7 +162,7 @@ def _refusal(listen: Listen, error: OSError) -> str:
 
 def _open_unix(listen: Listen) -> socket.socket:
     path = listen.address
-    _remove_stale(path)
+    _remove_stale(listen)
     opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     # The mask, not a chmod afterwards: nobody connects in between. Only the supervisor's one thread runs now.
     mask = os.umask(0o777 & ~listen.mode)
@@ -178,17 +178,18 @@ def _open_unix(listen: Listen) -> socket.socket:
     return opened
 
 
-def _remove_stale(path: str) -> None:
+def _remove_stale(listen: Listen) -> None:
     """Remove the socket file of a server that is no more. Raises StartError when one still answers."""
+    path = listen.address
     try:
         kind = os.lstat(path).st_mode
     except OSError:
         return
     if not stat.S_ISSOCK(kind):
-        raise StartError(f"{path} exists and is not a socket; choose another http.addr or remove it")
+        raise StartError(f"{path} exists and is not a socket; choose another {listen.key} or remove it")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         if probe.connect_ex(path) != errno.ECONNREFUSED:
-            raise StartError(f"another process listens on the unix socket {path}; choose another http.addr")
+            raise StartError(f"another process listens on the unix socket {path}; choose another {listen.key}")
     os.unlink(path)
 
 

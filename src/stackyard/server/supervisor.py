@@ -16,9 +16,10 @@ from stackyard.server import child, cpus, sockets
 from stackyard.server.balance import Balance
 from stackyard.server.child import Child
 from stackyard.server.errors import StartError
-from stackyard.server.settings import DEFAULT_DRAIN, ServerSettings
+from stackyard.server.local import open_local
+from stackyard.server.settings import DEFAULT_DRAIN, Listen, ServerSettings
 from stackyard.server.tls import Certificate
-from stackyard.server.worker import Build, Listener, Task, WorkerContext
+from stackyard.server.worker import Build, Kind, Listener, Task, WorkerContext
 
 LONGEST_PAUSE = 10.0  # seconds between two tries of a worker that keeps dying
 SETTLED = 5.0  # seconds after which a worker's death is an accident and not a habit
@@ -56,6 +57,8 @@ def serve(
     try:
         listeners += _open(settings)
         prepare()
+        if settings.local:
+            listeners.append(Listener(open_local(settings.local), kind="local"))
         return Supervisor(settings, listeners, build).run(ready)
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -169,7 +172,7 @@ class Supervisor:
         addresses = [
             sockets.describe(opened, tls=listener.certificate is not None)
             for listener in self._listeners
-            if not listener.debug
+            if listener.kind == "main"
             for opened in listener.sockets
         ]
         _log.info("serving", address=" ".join(addresses), workers=self._workers)
@@ -208,10 +211,11 @@ class Supervisor:
 
 def _open(settings: ServerSettings) -> Iterator[Listener]:
     given = sockets.inherited(os.environ)
-    for listen, name in ((settings.main, "main"), (settings.debug, "debug")):
+    kinds: tuple[tuple[Listen | None, Kind], ...] = ((settings.main, "main"), (settings.debug, "debug"))
+    for listen, kind in kinds:
         if listen is not None:
             certificate = Certificate(listen.tls) if listen.tls else None
-            yield Listener(given.get(name) or sockets.open_listener(listen), certificate, name == "debug")
+            yield Listener(given.get(kind) or sockets.open_listener(listen), certificate, kind)
 
 
 def _give_up(number: int, frame: object) -> NoReturn:

@@ -7,13 +7,14 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 import structlog
 import uvloop
 
-from stackyard.server.acceptor import Acceptor
+from stackyard.server.acceptor import Acceptor, ApplicationFor
 from stackyard.server.balance import Balance
+from stackyard.server.local import peer_of
 from stackyard.server.protocol import Application
 from stackyard.server.roster import Roster
 from stackyard.server.settings import DEFAULT_DRAIN, ServerSettings
@@ -48,6 +49,10 @@ class RunningApp(Protocol):
         """Answers on the debug listener."""
         ...
 
+    def local_app(self, uid: int) -> Application:
+        """Answers a process of this user on the local socket."""
+        ...
+
     async def reload(self) -> None:
         """Read again what may change while running. What cannot be used is logged and the old kept."""
         ...
@@ -58,6 +63,7 @@ class RunningApp(Protocol):
 
 
 Build = Callable[[WorkerContext], Awaitable[RunningApp]]
+Kind: TypeAlias = Literal["main", "debug", "local"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +72,7 @@ class Listener:
 
     sockets: Sequence[socket.socket]
     certificate: Certificate | None = None
-    debug: bool = False
+    kind: Kind = "main"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,14 +149,14 @@ class Worker:
         loop.add_reader(self._line.parent, os._exit, 1)
 
     def _open(self, roster: Roster, running: RunningApp, listener: Listener) -> list[Acceptor]:
-        app = running.debug_app if listener.debug else running.app
-        if app is None:
+        application_for = _application_for(running, listener.kind)
+        if application_for is None:
             return []
         return [
             Acceptor(
                 opened,
                 roster,
-                app,
+                application_for,
                 ahead=partial(self._balance.ahead, self._context.index),
                 certificate=listener.certificate,
                 patience=self._settings.limits.header_timeout.total_seconds(),
@@ -195,3 +201,11 @@ class Worker:
 
     def _certificates(self) -> list[Certificate]:
         return [listener.certificate for listener in self._listeners if listener.certificate]
+
+
+def _application_for(running: RunningApp, kind: Kind) -> ApplicationFor | None:
+    """What answers on a connection of this kind of listener; None: such connections are not taken."""
+    if kind == "local":
+        return lambda peer: running.local_app(peer_of(peer))
+    app = running.debug_app if kind == "debug" else running.app
+    return (lambda _: app) if app else None
