@@ -1,19 +1,21 @@
 """Blobs, where their bytes lie, and the repositories that may show them.
 
-Locks, in this order: repository, blob, link. Whoever makes or revives a link holds a share lock on the live blob row,
-so the collector, which wants that row for itself, either comes first (then the link is refused) or sees the link.
+Locks, in this order: repository, blob, link, quotas. Whoever makes or revives a link holds a share lock on the
+live blob row, so the collector, which wants that row for itself, either comes first (then the link is refused) or sees
+the link.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import Connection, bindparam, case, func, select
+from sqlalchemy import Connection, bindparam, case, false, func, select, true
 from sqlalchemy.dialects.postgresql import insert
 
-from stackyard.metadata import clock, due, repositories
+from stackyard.metadata import clock, due, quotas, repositories
 from stackyard.metadata.errors import BlobVanished, FenceLost
 from stackyard.metadata.prepared import Prepared
+from stackyard.metadata.quotas import Account
 from stackyard.metadata.schema import DELETING, LIVE, PENDING, blob, blob_link, repository, tombstone, upload
 from stackyard.metadata.uploads import Upload
 from stackyard.oci import layout
@@ -123,8 +125,21 @@ _later = case(
 _LINK = Prepared(
     _new_link.on_conflict_do_update(
         index_elements=["repository_id", "digest"],
-        set_={"deleted_at": None, "deleted_by": None, "restorable_until": None, "promised_until": _later},
+        set_={
+            "deleted_at": None,
+            "deleted_by": None,
+            "restorable_until": None,
+            "promised_until": _later,
+            "counted": true(),
+        },
     )
+)
+# Where quotas count, it has to be known whether the link is new, or was not counted: of two at once, for one.
+_LINK_NEW = Prepared(_new_link.on_conflict_do_nothing())
+_WAS_COUNTED = Prepared(
+    select(blob_link.c.counted)
+    .where(blob_link.c.repository_id == bindparam("repository_id"), blob_link.c.digest == bindparam("digest"))
+    .with_for_update()
 )
 _PROMISE = Prepared(
     blob_link.update()
@@ -147,7 +162,9 @@ _UNLINK = Prepared(
         blob_link.c.digest == bindparam("digest_"),
         blob_link.c.deleted_at.is_(None),
     )
-    .values(deleted_at=clock.now(), deleted_by=bindparam("actor"), restorable_until=clock.after("undo"))
+    .values(
+        deleted_at=clock.now(), deleted_by=bindparam("actor"), restorable_until=clock.after("undo"), counted=false()
+    )
 )
 _HOLDERS = Prepared(
     select(repository.c.name)
@@ -253,9 +270,10 @@ def commit(  # noqa: PLR0913 - one transaction has to know all of it
     Raises:
         FenceLost: The session ended, or another writer has taken it over.
         BlobVanished: There is no live blob of the digest, and `blob_id` is None or was given up by the collector.
+        QuotaExceeded: It does not fit.
     """
-    repository_id = repositories.ensure_locked(c, repository)
-    if _CLOSE_UPLOAD.scalar(c, upload_id=upload_id, fence=fence) != repository_id:
+    account, _ = repositories.ensure_account(c, repository)
+    if _CLOSE_UPLOAD.scalar(c, upload_id=upload_id, fence=fence) != account.repository_id:
         raise FenceLost(upload_id)
     row, published = _LOCK_LIVE.one(c, digest=digest), False
     if blob_id is not None and (row is None or row[0] != blob_id):
@@ -265,23 +283,25 @@ def commit(  # noqa: PLR0913 - one transaction has to know all of it
             row, published = _MAKE_LIVE.one(c, blob_id=blob_id, digest_=digest), True
     if row is None:
         raise BlobVanished(digest)
-    _link(c, repository_id, digest, actor, promise)
-    return Commit(Blob(row[0], digest, row[1], row[2]), published)
+    found = Blob(row[0], digest, row[1], row[2])
+    _link(c, account, found, actor, promise)
+    return Commit(found, published)
 
 
 def mount(c: Connection, *, source: str, target: str, digest: Digest, actor: str, promise: timedelta) -> Blob | None:
     """Link in `target` the blob that `source` links, making `target` if need be. None when `source` has no such blob.
 
-    The caller has checked that the client may pull from `source`.
+    The caller has checked that the client may pull from `source`. Raises QuotaExceeded.
     """
     if find(c, source, digest) is None:
         return None
-    repository_id = repositories.ensure_locked(c, target)
+    account, _ = repositories.ensure_account(c, target)
     row = _LOCK_LIVE.one(c, digest=digest)
     if row is None:
         return None
-    _link(c, repository_id, digest, actor, promise)
-    return Blob(row[0], digest, row[1], row[2])
+    found = Blob(row[0], digest, row[1], row[2])
+    _link(c, account, found, actor, promise)
+    return found
 
 
 def holders(c: Connection, digest: Digest, *, limit: int) -> list[str]:
@@ -294,15 +314,31 @@ def unlink(c: Connection, repository: str, digest: Digest, *, actor: str, undo: 
 
     Manifests that name the blob keep its bytes, and the link's row, where they are.
     """
-    repository_id = repositories.find_locked(c, repository)
-    if repository_id is None:
+    account = repositories.find_account(c, repository)
+    if account is None:
         return False
-    if not _UNLINK.run(c, repository_id_=repository_id, digest_=digest, actor=actor, undo=undo):
+    was_counted = account.quotas is not None and _is_counted(c, account.repository_id, digest)
+    if not _UNLINK.run(c, repository_id_=account.repository_id, digest_=digest, actor=actor, undo=undo):
         return False
-    due.add_link(c, repository_id, digest, wait=undo)
+    due.add_link(c, account.repository_id, digest, wait=undo)
+    if was_counted:
+        quotas.discharge(c, account, [digest])
     return True
 
 
-def _link(c: Connection, repository_id: int, digest: Digest, actor: str, promise: timedelta) -> None:
-    _LINK.run(c, repository_id=repository_id, digest=digest, actor=actor, promise=promise)
-    due.add_link(c, repository_id, digest, wait=promise)
+def _link(c: Connection, account: Account, found: Blob, actor: str, promise: timedelta) -> None:
+    values = {"repository_id": account.repository_id, "digest": found.digest, "actor": actor, "promise": promise}
+    was_counted = False
+    if account.quotas is None:
+        _LINK.run(c, **values)
+    elif not _LINK_NEW.run(c, **values):
+        was_counted = _is_counted(c, account.repository_id, found.digest)
+        _LINK.run(c, **values)
+    due.add_link(c, account.repository_id, found.digest, wait=promise)
+    if not was_counted:
+        quotas.charge(c, account, {found.digest: found.size})
+
+
+def _is_counted(c: Connection, repository_id: int, digest: str) -> bool:
+    """Whether quotas count the link, which nobody else changes before this transaction ends."""
+    return bool(_WAS_COUNTED.scalar(c, repository_id=repository_id, digest=digest))

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from stackyard.metadata import clock, due, pulls, schema
+from stackyard.metadata import clock, due, pulls, quotas, schema
 from stackyard.metadata.blobs import PENDING_SPAN, READER_SPAN
 from stackyard.metadata.prepared import Prepared
 from stackyard.metadata.schema import (
@@ -106,7 +106,7 @@ _IS_NAMED = Prepared(
     )
     .limit(1)
 )
-_DROP_LINK = Prepared(blob_link.delete().where(*_link))
+_DROP_LINK = Prepared(blob_link.delete().where(*_link).returning(blob_link.c.counted))
 
 _manifest = (manifest.c.repository_id == bindparam("repository_id"), manifest.c.digest == bindparam("digest"))
 _LOCK_MANIFEST = Prepared(
@@ -129,7 +129,9 @@ _REFERRERS = Prepared(
 _DROP_REFERENCES = Prepared(
     manifest_reference.delete().where(manifest_reference.c.manifest_id == bindparam("manifest_id"))
 )
-_DROP_MANIFEST = Prepared(manifest.delete().where(manifest.c.id == bindparam("manifest_id")))
+_DROP_MANIFEST = Prepared(
+    manifest.delete().where(manifest.c.id == bindparam("manifest_id")).returning(manifest.c.deleted_at)
+)
 
 _LOCK_DELETING = Prepared(
     select(blob.c.digest, blob.c.copy)
@@ -191,8 +193,10 @@ def drop_link(c: Connection, repository_id: int, digest: str, *, grace: timedelt
         return Look(again=span(left))
     if _IS_NAMED.one(c, **values) is not None:
         return NOTHING_TO_DO
-    _DROP_LINK.run(c, **values)
+    was_counted = _DROP_LINK.scalar(c, **values)
     due.add_blob(c, digest, wait=AT_ONCE)
+    if was_counted:
+        quotas.discharge(c, quotas.account(c, repository_id), [digest])
     return GONE
 
 
@@ -224,7 +228,8 @@ def erase_manifest(c: Connection, repository_id: int, manifest_id: int, digest: 
     due.add_blob(c, digest, wait=AT_ONCE)  # its own bytes, where they lie in the store as well
     _DROP_REFERENCES.run(c, manifest_id=manifest_id)
     pulls.forget_manifest(c, manifest_id)
-    _DROP_MANIFEST.run(c, manifest_id=manifest_id)
+    if _DROP_MANIFEST.scalar(c, manifest_id=manifest_id) is None:  # it could be seen to its end
+        quotas.discharge(c, quotas.account(c, repository_id), [digest])
 
 
 def forget_blobs(c: Connection, blob_ids: Sequence[int]) -> None:

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from sqlalchemy import Connection, bindparam, func, select, union_all
 
-from stackyard.metadata import clock, due
+from stackyard.metadata import clock, counting, due
 from stackyard.metadata.collection import (
     AT_ONCE,
     BUSY_SPAN,
@@ -87,6 +87,8 @@ def drop_repository(c: Connection, repository_id: int, *, grace: timedelta = NO_
     if left > 0:
         return Look(again=span(left))
     _END_UNDO.run(c, repository_id=repository_id)
+    if not counting.settle_one(c, repository_id, limit=_MOST_ROWS // 2):
+        return Look(again=SOON)
     if _drop_some(c, repository_id):
         return Look(again=SOON)
     promised = _LAST_PROMISE.scalar(c, repository_id=repository_id)

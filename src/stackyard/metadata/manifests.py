@@ -4,7 +4,7 @@ Invariant: a manifest row exists, deleted or not, as long as every blob and chil
 the links and children it relies on before it writes the row; the collector takes them away only under its own locks,
 after looking for rows that name them. It locks links, not blob rows: bytes stay while any link exists.
 
-Locks, in this order: repository, children by digest, links by digest, the manifest itself, tags.
+Locks, in this order: repository, children by digest, links by digest, the manifest itself, tags, quotas.
 """
 
 import json
@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, bindparam, exists, false, func, select, true
 
-from stackyard.metadata import clock, due, repositories
+from stackyard.metadata import clock, due, quotas, repositories
 from stackyard.metadata.prepared import Prepared, TextList, each
+from stackyard.metadata.quotas import Account
 from stackyard.metadata.schema import LIVE, blob, blob_link, manifest, manifest_reference, repository, tag
 from stackyard.metadata.tags import delete_all_of, point
 from stackyard.oci.digests import Digest
@@ -103,7 +104,7 @@ class Referrer:
 
 _wanted = each(bindparam("digests", type_=TextList()))
 _LOCK_LINKS = Prepared(
-    select(blob_link.c.digest)
+    select(blob_link.c.digest, blob.c.size, blob_link.c.counted)
     .join(blob, blob.c.digest == blob_link.c.digest)
     .where(
         blob_link.c.repository_id == bindparam("repository_id"),
@@ -113,6 +114,15 @@ _LOCK_LINKS = Prepared(
     )
     .order_by(blob_link.c.digest)
     .with_for_update(read=True, of=blob_link)
+)
+_COUNT_LINK = Prepared(
+    blob_link.update()
+    .where(
+        blob_link.c.repository_id == bindparam("repository_id_"),
+        blob_link.c.digest == bindparam("digest_"),
+        ~blob_link.c.counted,
+    )
+    .values(counted=true())
 )
 _LOCK_CHILDREN = Prepared(
     select(manifest.c.digest)
@@ -169,6 +179,38 @@ _REVIVE = Prepared(
         restorable_until=None,
     )
 )
+_named = (
+    select(manifest_reference.c.digest)
+    .join(manifest, manifest.c.id == manifest_reference.c.manifest_id)
+    .where(manifest.c.repository_id == bindparam("repository_id_"), manifest.c.digest == bindparam("digest_"))
+)
+_counted = (blob_link.c.repository_id == bindparam("repository_id_"), blob_link.c.counted)
+_LOCK_NAMED_LINKS = Prepared(
+    select(blob_link.c.digest)
+    .where(*_counted, blob_link.c.digest.in_(_named))
+    .order_by(blob_link.c.digest)
+    .with_for_update()
+)
+_other = manifest_reference.alias("other")
+_UNCOUNT_LINKS = Prepared(
+    blob_link.update()
+    .where(
+        *_counted,
+        blob_link.c.digest.in_(_named.where(manifest_reference.c.required)),
+        ~exists(
+            select(_other.c.manifest_id)
+            .join(manifest, manifest.c.id == _other.c.manifest_id)
+            .where(
+                _other.c.repository_id == blob_link.c.repository_id,
+                _other.c.digest == blob_link.c.digest,
+                manifest.c.deleted_at.is_(None),
+            )
+            .correlate(blob_link)
+        ),
+    )
+    .values(counted=false())
+    .returning(blob_link.c.digest)
+)
 _DELETE = Prepared(
     manifest.update()
     .where(manifest.c.id == bindparam("manifest_id"))
@@ -221,28 +263,52 @@ def put(  # noqa: PLR0913 - one transaction has to know all of it
 
     Raises:
         ManifestBlobUnknown: With everything it needs that is not in this repository.
+        QuotaExceeded: It does not fit, or is the first of one repository too many.
     """
-    repository_id = repositories.ensure_listed(c, repository)
-    _check_references(c, repository_id, manifest.references)
-    manifest_id = _store(c, repository_id, manifest, actor, promise)
+    account, listed = repositories.ensure_account(c, repository)
+    repository_id = account.repository_id
+    uncounted = _check_references(c, repository_id, manifest.references)
+    manifest_id, is_new = _store(c, repository_id, manifest, actor, promise)
     for name in tags:
         point(c, repository_id=repository_id, tag=name, manifest_id=manifest_id, actor=actor, undo=undo)
     if not tags:
         due.add_manifest(c, repository_id, manifest.digest, wait=promise)
+    if not listed:
+        repositories.list_(c, account)
+    count(c, account, uncounted, {manifest.digest: len(manifest.payload)} if is_new else {})
+
+
+def count(c: Connection, account: Account, links: Mapping[str, int], manifests: Mapping[str, int]) -> None:
+    """Count, by digest with their sizes, these links that only deleted manifests needed, and these manifests.
+
+    To be called last, for what came back to sight. Raises QuotaExceeded.
+    """
+    digests = [each for each in links if _COUNT_LINK.run(c, repository_id_=account.repository_id, digest_=each)]
+    if manifests:
+        quotas.charge(c, account, manifests)
+    if digests:
+        quotas.charge(c, account, {each: links[each] for each in digests})
 
 
 def delete(c: Connection, repository: str, digest: Digest, *, actor: str, undo: timedelta) -> bool:
     """Hide the manifest and remove every tag that points to it; both can be restored for `undo`.
 
-    False when it was not to be seen. What it names stays until the row goes.
+    False when it was not to be seen. What it names stays until the row goes, and quotas count it no more, unless
+    another manifest needs it.
     """
-    repository_id = repositories.find_locked(c, repository)
-    row = _LOCK.one(c, repository_id=repository_id, digest=digest) if repository_id is not None else None
-    if repository_id is None or row is None or row[1] is not None:
+    account = repositories.find_account(c, repository)
+    if account is None:
+        return False
+    repository_id = account.repository_id
+    _LOCK_NAMED_LINKS.all(c, repository_id_=repository_id, digest_=digest)
+    row = _LOCK.one(c, repository_id=repository_id, digest=digest)
+    if row is None or row[1] is not None:
         return False
     _DELETE.run(c, manifest_id=row[0], actor=actor, undo=undo)
     delete_all_of(c, repository_id, manifest_id=row[0], digest=digest, actor=actor, undo=undo)
     due.add_manifest(c, repository_id, digest, wait=undo)
+    quotas.discharge(c, account, [digest])
+    quotas.discharge(c, account, _UNCOUNT_LINKS.column(c, repository_id_=repository_id, digest_=digest))
     return True
 
 
@@ -264,25 +330,28 @@ def referrers(
     ]
 
 
-def _check_references(c: Connection, repository_id: int, references: Sequence[Reference]) -> None:
+def _check_references(c: Connection, repository_id: int, references: Sequence[Reference]) -> dict[str, int]:
+    """What it names is there, and stays. The sizes of the links among it that quotas do not count."""
     children = sorted({r.digest for r in references if r.required and r.kind == "child"})
     blobs = {r.digest for r in references if r.required and r.kind != "child"}
     found = set(_LOCK_CHILDREN.column(c, repository_id=repository_id, digests=children)) if children else set()
     # An old build cache is an index whose children are layers.
     wanted = sorted(blobs.union(children) - found)
-    if wanted:
-        found.update(_LOCK_LINKS.column(c, repository_id=repository_id, digests=wanted))
+    links = _LOCK_LINKS.all(c, repository_id=repository_id, digests=wanted) if wanted else []
+    found.update(row[0] for row in links)
     missing = dict.fromkeys(r.digest for r in references if r.required and r.digest not in found)
     if missing:
         raise ManifestBlobUnknown(list(missing))
+    return {digest: size for digest, size, counted in links if not counted}
 
 
-def _store(c: Connection, repository_id: int, pushed: Pushed, actor: str, promise: timedelta) -> int:
+def _store(c: Connection, repository_id: int, pushed: Pushed, actor: str, promise: timedelta) -> tuple[int, bool]:
+    """Its row's id, and whether it was not to be seen before."""
     row = _LOCK.one(c, repository_id=repository_id, digest=pushed.digest)
     if row is not None:
         manifest_id: int = row[0]
         _REVIVE.run(c, manifest_id=manifest_id, media_type=pushed.media_type, promise=promise)
-        return manifest_id
+        return manifest_id, row[1] is not None
     manifest_id = _INSERT.scalar(
         c,
         repository_id=repository_id,
@@ -314,4 +383,4 @@ def _store(c: Connection, repository_id: int, pushed: Pushed, actor: str, promis
             for r in named.values()
         ],
     )
-    return manifest_id
+    return manifest_id, True

@@ -2,8 +2,9 @@
 
 from sqlalchemy import Connection, bindparam, select
 
-from stackyard.metadata import clock
-from stackyard.metadata.prepared import Prepared
+from stackyard.metadata import clock, quotas
+from stackyard.metadata.prepared import Prepared, Row
+from stackyard.metadata.quotas import Account
 from stackyard.metadata.schema import repository
 
 _PAGE = Prepared(
@@ -14,14 +15,19 @@ _PAGE = Prepared(
 )
 # KEY SHARE: pushes do not wait for each other, and the one who deletes the repository (FOR UPDATE) waits for all.
 _LOCKED = Prepared(
-    select(repository.c.id, repository.c.listed)
+    select(repository.c.id, repository.c.listed, repository.c.quotas, repository.c.uncounted_to)
     .where(repository.c.name == bindparam("name"), repository.c.deleted_at.is_(None))
     .with_for_update(read=True, key_share=True)
 )
 _INSERT = Prepared(
-    repository.insert().values(name=bindparam("name"), listed=False, created_at=clock.now()).returning(repository.c.id)
+    repository.insert()
+    .values(name=bindparam("name"), listed=False, created_at=clock.now(), quotas=bindparam("quotas"))
+    .returning(repository.c.id)
 )
-_LIST = Prepared(repository.update().where(repository.c.id == bindparam("id_")).values(listed=True))
+# Of two that list it at once, one changes the row.
+_LIST = Prepared(
+    repository.update().where(repository.c.id == bindparam("id_"), ~repository.c.listed).values(listed=True)
+)
 _EXISTS = Prepared(
     select(repository.c.id).where(
         repository.c.name == bindparam("name"), repository.c.deleted_at.is_(None), repository.c.listed
@@ -47,17 +53,38 @@ def find_locked(c: Connection, name: str) -> int | None:
 
 def ensure_locked(c: Connection, name: str) -> int:
     """As `find_locked`; a repository that is not there is made, not listed yet."""
-    row = _LOCKED.one(c, name=name)
-    found: int = row[0] if row else _INSERT.scalar(c, name=name)
-    return found
+    return ensure_account(c, name)[0].repository_id
 
 
 def ensure_listed(c: Connection, name: str) -> int:
-    """As `ensure_locked`, and the repository is known from now on."""
+    """As `ensure_locked`, and the repository is known from now on. Raises QuotaExceeded."""
+    account, listed = ensure_account(c, name)
+    if not listed:
+        list_(c, account)
+    return account.repository_id
+
+
+def find_account(c: Connection, name: str) -> Account | None:
+    """As `find_locked`, with where its content is counted."""
     row = _LOCKED.one(c, name=name)
-    if row is None or not row[1]:
-        repository_id: int = row[0] if row else _INSERT.scalar(c, name=name)
-        _LIST.run(c, id_=repository_id)
-        return repository_id
-    found: int = row[0]
-    return found
+    return _account(row) if row else None
+
+
+def ensure_account(c: Connection, name: str) -> tuple[Account, bool]:
+    """As `ensure_locked`, with where its content is counted, and whether it is listed."""
+    row = _LOCKED.one(c, name=name)
+    if row is not None:
+        return _account(row), row[1]
+    applying = quotas.applying(c, name)
+    return Account(_INSERT.scalar(c, name=name, quotas=applying), applying), False
+
+
+def list_(c: Connection, account: Account) -> None:
+    """The repository is known from now on. Raises QuotaExceeded."""
+    if _LIST.run(c, id_=account.repository_id):
+        quotas.list_repository(c, account)
+
+
+def _account(row: Row) -> Account:
+    repository_id, _, listed_in, uncounted_to = row
+    return Account(repository_id, listed_in, uncounted_to)

@@ -23,6 +23,7 @@ from sqlalchemy import (
     false,
     literal_column,
     text,
+    true,
 )
 
 from stackyard.metadata.clock import Instant
@@ -91,8 +92,16 @@ repository = Table(
     Column("deleted_at", Instant),
     Column("deleted_by", Text),
     Column("restorable_until", Instant),
+    # The quotas that count what it holds: their ids, ascending, with commas between; NULL: none does. Written where
+    # every push looks anyway, so that quotas cost nothing where there are none.
+    Column("quotas", Text),
+    # Digests up to this one count no more (it is deleted) or not again yet (it is being restored); NULL: all count.
+    Column("uncounted_to", Name),
+    # It is being restored: nobody takes it off its quotas before this.
+    Column("settle_after", Instant),
 )
 _partial("repository_name", repository.c.name, where="deleted_at IS NULL", unique=True)
+_partial("repository_unsettled", repository.c.id, where="deleted_at IS NOT NULL AND quotas IS NOT NULL")
 
 # A location is owned by exactly one row, from before its first byte until after its last (`copy` counts a digest's
 # locations, and `tombstone` goes on counting when the rows are gone).
@@ -136,6 +145,8 @@ blob_link = _clustered(
     Column("deleted_at", Instant),
     Column("deleted_by", Text),
     Column("restorable_until", Instant),
+    # Quotas count it: it can be seen, and not all manifests that need it are deleted.
+    Column("counted", Boolean, nullable=False, server_default=true()),
 )
 Index("ix_blob_link_digest", blob_link.c.digest)
 
@@ -370,22 +381,25 @@ rule = Table(
 quota = Table(
     "quota",
     metadata,
-    Column("id", Identity, primary_key=True),
+    # The policy epoch that it came with: never given twice, for repositories remember it longer than it may live.
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
     Column("prefix", Name, nullable=False),
     # Bytes and numbers of repositories; NULL: no limit.
     Column("max_bytes", BigInteger),
     Column("max_repositories", BigInteger),
     Column("used_bytes", BigInteger, nullable=False),
     Column("used_repositories", BigInteger, nullable=False),
-    # Usage is exact for repositories whose id is at most this; NULL: for all.
+    # How far the repositories that were there before it are counted: up to this id; NULL: all are. Of that one
+    # repository, the digests up to `counted_digest`.
     Column("counted_to", BigInteger),
+    Column("counted_digest", Name),
     Column("source", Name, nullable=False),
     Column("updated_at", Instant, nullable=False),
     Column("updated_by", Text, nullable=False),
     UniqueConstraint("prefix"),
     CheckConstraint("source IN ('config', 'api')", name="source"),
 )
-# How many links below a quota's prefix count for a digest. Its size is counted once, while there are any.
+# How many links and manifests below a quota's prefix count for a digest. Its size is counted once, while there are any.
 quota_digest = _clustered(
     "quota_digest",
     Column("quota_id", BigInteger, primary_key=True),

@@ -5,7 +5,7 @@ RegistryError
 ├── BlobUnknown · RangeNotSatisfiable
 ├── UploadUnknown · UploadInvalid · UploadOutOfOrder · UploadBusy
 ├── ManifestUnknown · ManifestInvalid · ManifestTooLarge · ManifestBlobUnknown · TooManyTags
-├── Unauthorized · Denied · TooManyRequests
+├── Unauthorized · Denied (QuotaExceeded) · TooManyRequests
 └── Unsupported · RouteUnknown · Unavailable · StorageFull · BadRequest
 
 Codes are those of distribution-spec 1.1.1, section "Error Codes", and where it has none for the case, those of
@@ -171,6 +171,12 @@ class Denied(RegistryError):
     """Known, and not allowed."""
 
     code, status, message = "DENIED", 403, "requested access to the resource is denied"
+
+
+class QuotaExceeded(Denied):
+    """What the repositories below a prefix may hold is used up."""
+
+    message = "the quota is exceeded"
 
 
 class TooManyRequests(RegistryError):

@@ -111,6 +111,13 @@ def _work() -> None:
 
 
 def _policy() -> None:
+    op.add_column("repository", sa.Column("quotas", sa.Text(), nullable=True))
+    op.add_column("repository", sa.Column("uncounted_to", Name, nullable=True))
+    op.add_column("repository", sa.Column("settle_after", Instant, nullable=True))
+    unsettled = _where("deleted_at IS NOT NULL AND quotas IS NOT NULL")
+    op.create_index("repository_unsettled", "repository", ["id"], unique=False, **unsettled)
+    op.add_column("blob_link", sa.Column("counted", sa.Boolean(), nullable=False, server_default=sa.true()))
+    op.execute(sa.text("UPDATE blob_link SET counted = :no WHERE deleted_at IS NOT NULL").bindparams(no=False))
     op.create_table(
         "rule",
         sa.Column("id", Identity, nullable=False),
@@ -124,13 +131,14 @@ def _policy() -> None:
     )
     op.create_table(
         "quota",
-        sa.Column("id", Identity, nullable=False),
+        sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("prefix", Name, nullable=False),
         sa.Column("max_bytes", sa.BigInteger(), nullable=True),
         sa.Column("max_repositories", sa.BigInteger(), nullable=True),
         sa.Column("used_bytes", sa.BigInteger(), nullable=False),
         sa.Column("used_repositories", sa.BigInteger(), nullable=False),
         sa.Column("counted_to", sa.BigInteger(), nullable=True),
+        sa.Column("counted_digest", Name, nullable=True),
         sa.Column("source", Name, nullable=False),
         sa.Column("updated_at", Instant, nullable=False),
         sa.Column("updated_by", sa.Text(), nullable=False),
