@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Connection,
     Text,
@@ -63,7 +64,7 @@ def _counts(digest: ColumnElement[str]) -> ColumnElement[bool]:
     return and_(_below, or_(repository.c.deleted_at.is_(None), unsettled))
 
 
-_one = literal_column("1").label("links")
+_one = literal_column("1", BigInteger()).label("links")
 _both = union_all(
     select(blob_link.c.digest, _one)
     .join(repository, repository.c.id == blob_link.c.repository_id)
@@ -86,6 +87,7 @@ _KEPT = Prepared(
 )
 _SIZES = Prepared(
     select(quota_digest.c.digest, quota_digest.c.size, blob.c.size)
+    .select_from(quota_digest)
     .join(blob, and_(blob.c.digest == quota_digest.c.digest, blob.c.state == LIVE))
     .where(quota_digest.c.quota_id == _id, quota_digest.c.size != blob.c.size)
     .order_by(quota_digest.c.digest)
