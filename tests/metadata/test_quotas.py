@@ -1,6 +1,7 @@
 """Quotas: usage is what a recount says, whatever happened, and never more than the limit, whoever pushes at once."""
 
 import asyncio
+import os
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -17,7 +18,7 @@ from sqlalchemy import Connection, select
 from tests.metadata.making import ACTOR, HOUR, NOTHING, WEEK, child, layer, push, pushed, put
 from tests.support.postgresql import Server
 
-from stackyard.metadata import blobs, clock, collection, counting, manifests, quotas, recount, repositories
+from stackyard.metadata import blobs, clock, collection, counting, emptying, manifests, quotas, recount, repositories
 from stackyard.metadata.database import Database, open_database
 from stackyard.metadata.errors import BlobVanished
 from stackyard.metadata.quotas import Quota
@@ -56,11 +57,13 @@ def id_of(c: Connection, name: str, *, deleted: bool = False) -> int | None:
     return found
 
 
-def delete_repository(c: Connection, name: str, *, step: int = 100) -> bool:
+def delete_repository(c: Connection, name: str, *, step: int = 100, undo: timedelta = WEEK) -> bool:
     repository_id = id_of(c, name)
     if repository_id is None:
         return False
-    c.execute(repository.update().where(repository.c.id == repository_id).values(deleted_at=clock.now()))
+    ends = clock.after("undo")
+    values = {"deleted_at": clock.now(), "restorable_until": ends}
+    c.execute(repository.update().where(repository.c.id == repository_id).values(values), {"undo": undo})
     counting.close(c, repository_id, limit=step)
     return True
 
@@ -68,12 +71,18 @@ def delete_repository(c: Connection, name: str, *, step: int = 100) -> bool:
 def restore_repository(c: Connection, name: str, *, step: int = 100) -> bool:
     """One step; whether it is back."""
     repository_id = id_of(c, name, deleted=True)
-    if repository_id is None or id_of(c, name) is not None:
+    if repository_id is None or id_of(c, name) is not None or _is_being_emptied(c, repository_id):
         return True
     if not counting.reopen(c, repository_id, limit=step):
         return False
     c.execute(repository.update().where(repository.c.id == repository_id).values(deleted_at=None))
     return True
+
+
+def _is_being_emptied(c: Connection, repository_id: int) -> bool:
+    return c.execute(
+        select(repository.c.restorable_until <= clock.now()).where(repository.c.id == repository_id)
+    ).scalar_one()
 
 
 def differences(c: Connection) -> list[Any]:
@@ -486,9 +495,9 @@ class QuotaMachine(RuleBasedStateMachine):
     def delete_manifest(self, name: str, layers: list[bytes], undo: timedelta) -> None:
         self.write(manifests.delete, name, _image(layers).digest, actor=ACTOR, undo=undo)
 
-    @rule(name=names, step=st.sampled_from([1, 100]))
-    def delete_repository(self, name: str, step: int) -> None:
-        self.write(delete_repository, name, step=step)
+    @rule(name=names, step=st.sampled_from([1, 100]), undo=st.sampled_from([NOTHING, WEEK]))
+    def delete_repository(self, name: str, step: int, undo: timedelta) -> None:
+        self.write(delete_repository, name, step=step, undo=undo)
 
     @rule(name=names, step=st.sampled_from([1, 100]), patience=st.sampled_from([1, 100]))
     def restore_repository(self, name: str, step: int, patience: int) -> None:
@@ -552,7 +561,9 @@ def seen(c: Connection) -> dict[str, tuple[int, int]]:
 
 
 def _looks(c: Connection) -> list[Any]:
-    return [tuple(row) for row in c.execute(select(due.c.kind, due.c.repository_id, due.c.digest).distinct())]
+    looks = [tuple(row) for row in c.execute(select(due.c.kind, due.c.repository_id, due.c.digest).distinct())]
+    deleted = c.scalars(select(repository.c.id).where(repository.c.deleted_at.is_not(None)))
+    return looks + [("repository", each, "") for each in deleted]
 
 
 def _collect(c: Connection, kind: str, repository_id: int, digest: str) -> None:
@@ -561,9 +572,10 @@ def _collect(c: Connection, kind: str, repository_id: int, digest: str) -> None:
     elif kind == "manifest":
         collection.drop_manifest(c, repository_id, digest)
     elif kind == "blob":
-        blob_id = collection.mark_blob(c, Digest(digest))
-        if blob_id is not None:
-            collection.forget_blob(c, blob_id)
+        look = collection.mark_blobs(c, digest, readers=NOTHING)
+        collection.forget_blobs(c, [each.blob_id for each in look.doomed])
+    elif kind == "repository":
+        emptying.drop_repository(c, repository_id)
 
 
 def run(empty_database: EmptyDatabase, *, examples: int) -> None:
@@ -576,11 +588,11 @@ def test_counts_are_a_recount_whatever_happened(sqlite_template: Path) -> None:
     async def empty(folder: Path) -> str:
         return f"sqlite:///{shutil.copy(sqlite_template, folder / 'stackyard.db')}"
 
-    run(empty, examples=60)
+    run(empty, examples=int(os.environ.get("STACKYARD_EXAMPLES", "30")))
 
 
 def test_counts_on_postgresql_are_a_recount_whatever_happened(postgresql_server: Server) -> None:
     async def empty(_: Path) -> str:
         return await postgresql_server.emptied()
 
-    run(empty, examples=10)
+    run(empty, examples=int(os.environ.get("STACKYARD_EXAMPLES", "6")))
