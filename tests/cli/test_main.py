@@ -207,6 +207,8 @@ def broken(config: Path, what: str) -> Path:
             text = text.replace("http: {", f"http: {{tls: {{certificate: {folder}/file, key: {folder}/file}}, ")
         case "content of another registry":
             (folder / "data/docker/registry/v2/repositories/a").mkdir(parents=True)
+        case "a rule that deletes everything":
+            text += "stackyard: {retention: {rules: [{repositories: '**'}]}}\n"
         case "no database server":
             text += f"stackyard: {{database: {{url: 'postgresql://u:hunter2@127.0.0.1:{ports.free()}/x'}}}}\n"
     return write(folder / "broken.yml", text)
@@ -221,6 +223,7 @@ def broken(config: Path, what: str) -> Path:
         "no token keys",
         "no certificate",
         "content of another registry",
+        "a rule that deletes everything",
         "no database server",
     ],
 )
@@ -232,7 +235,16 @@ def test_what_cannot_be_served_is_told_without_a_trace(config: Path, what: str) 
     assert "hunter2" not in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("what", ["no htpasswd file", "no token keys", "no certificate", "content of another registry"])
+@pytest.mark.parametrize(
+    "what",
+    [
+        "no htpasswd file",
+        "no token keys",
+        "no certificate",
+        "content of another registry",
+        "a rule that deletes everything",
+    ],
+)
 def test_check_looks_at_the_files_that_a_start_would_read(config: Path, what: str) -> None:
     done = run("config", "check", broken(config, what))
 

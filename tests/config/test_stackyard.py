@@ -86,6 +86,15 @@ RULE = "{%s, repositories: '**', actions: [pull]}"
             "stackyard.access.rules[0].actions[0]",
         ),
         ("{access: {rules: [{anonymous: true, repositories: a}]}}", "stackyard.access.rules[0].actions: is missing"),
+        ("{gc: {untagged: 7}}", "stackyard.gc.untagged: is not a span such as 14d"),
+        ("{retention: {schedule: daily}}", "stackyard.retention.schedule: is no schedule of five fields"),
+        ("{retention: {rules: [{keep: {last: 1}}]}}", "stackyard.retention.rules[0].repositories: is missing"),
+        (
+            "{retention: {rules: [{repositories: a, keep: {lasts: 1}}]}}",
+            "stackyard.retention.rules[0].keep.lasts: unknown key; did you mean stackyard.retention.rules[].keep.last?",
+        ),
+        ("{tags: {immutable: [{repositories: a, tag: x}]}}", "stackyard.tags.immutable[0].tag: unknown key"),
+        ("{tags: {forms: [{repositories: a}]}}", "stackyard.tags.forms[0].pattern: is missing"),
     ],
 )
 def test_what_our_own_keys_cannot_be_is_said_by_key(refusals: Refusals, ours: str, problem: str) -> None:
@@ -111,3 +120,19 @@ def test_memory_cannot_be_shared_by_workers(refusals: Refusals) -> None:
     problems = refusals("storage: inmemory\nstackyard: {workers: 2}")
 
     assert problems[0].startswith("stackyard.workers: storage.inmemory lives in one process")
+
+
+def test_rules_about_tags_are_read_with_days_and_weeks(loaded: LoadText) -> None:
+    ours = loaded(
+        "stackyard:\n  gc: {untagged: 7d}\n  retention:\n    schedule: '30 4 * * 0'\n    rules:\n"
+        "    - {repositories: t/**, tags: dev-*, keep: {last: 10, pulled: 30d, newer: 2w, matching: [v*, 're:x+']}}\n"
+        "  tags:\n    immutable: [{repositories: '**', tags: v*, excluding: [v0*]}]\n"
+        "    forms: [{repositories: team/app, pattern: version-date-commit, excluding: latest}]"
+    ).config.stackyard
+
+    assert ours.gc.untagged == timedelta(days=7)
+    [rule] = ours.retention.rules
+    assert (rule.tags, rule.keep.last, rule.keep.pulled) == (("dev-*",), 10, timedelta(days=30))
+    assert (rule.keep.newer, rule.keep.matching) == (timedelta(weeks=2), ("v*", "re:x+"))
+    assert ours.tags.immutable[0].excluding == ("v0*",)
+    assert ours.tags.forms[0].pattern == "version-date-commit"

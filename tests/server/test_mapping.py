@@ -169,3 +169,21 @@ def test_headers_and_origins_are_those_of_the_file(file: Path) -> None:
     assert mapping.headers(config) == [(b"x-a", b"b"), (b"x-a", b"c")]
     assert (origins.host, origins.prefix, origins.relative) == ("https://hub.example.com", "/my/hub", True)
     assert [str(network) for network in origins.trusted] == ["192.0.2.1/32"]
+
+
+def test_rules_about_tags_become_what_the_api_would_be_sent(file: Path) -> None:
+    config = read(
+        file,
+        "stackyard:\n  retention: {rules: [{repositories: team/**, keep: {last: 10, pulled: 30d, matching: v*}}]}\n"
+        "  tags: {immutable: [{repositories: a, tags: v*}], forms: [{repositories: a, pattern: v*, excluding: x}]}",
+    )
+
+    assert mapping.policy(config) == [
+        (
+            "retention",
+            {"repositories": "team/**", "tags": ["*"], "keep": {"last": 10, "pulled": "30d", "matching": ["v*"]}},
+            "stackyard.retention.rules[0]",
+        ),
+        ("immutable", {"repositories": "a", "tags": ["v*"]}, "stackyard.tags.immutable[0]"),
+        ("form", {"repositories": "a", "pattern": "v*", "excluding": ["x"]}, "stackyard.tags.forms[0]"),
+    ]

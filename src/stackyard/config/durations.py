@@ -18,6 +18,11 @@ _NANOSECONDS = {
     "h": 3600 * 1_000_000_000,
 }
 _PART = re.compile(r"(\d{1,19}(?:\.\d{0,19})?|\.\d{1,19})(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
+_LONG_PART = re.compile(r"(\d{1,9})([wdhms])", re.ASCII)
+_LONG = {"w": timedelta(weeks=1), "d": timedelta(days=1), "h": timedelta(hours=1)} | {
+    "m": timedelta(minutes=1),
+    "s": timedelta(seconds=1),
+}
 _NUMBER = re.compile(r"[+-]?\d{1,19}", re.ASCII)
 _UNITS = (("h", 3600), ("m", 60), ("s", 1))
 
@@ -31,6 +36,21 @@ def parse(text: str) -> timedelta:
     if abs(nanoseconds) > _LONGEST:
         raise ValueError("is longer than 292 years")
     return timedelta(microseconds=nanoseconds // 1_000)
+
+
+def parse_long(text: str) -> timedelta:
+    """As `parse`, also of days and weeks ("14d", "2w"), for keys that Distribution does not read.
+
+    A number without unit but 0 is refused: whoever writes 30 does not mean nanoseconds.
+    """
+    if text == "0":
+        return timedelta(0)
+    parts = _LONG_PART.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError("is not a span such as 14d, 36h or 2w")
+    if len(text) > 40 or (seconds := sum(int(number) * _LONG[unit].total_seconds() for number, unit in parts)) > 3e9:
+        raise ValueError("is longer than a hundred years")
+    return timedelta(seconds=seconds)
 
 
 def is_bare_number(text: str) -> bool:

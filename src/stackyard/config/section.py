@@ -38,6 +38,10 @@ def _span(value: object) -> object:
     return durations.parse(value.strip()) if isinstance(value, str) else value
 
 
+def _long_span(value: object) -> object:
+    return durations.parse_long(str(value).strip()) if isinstance(value, str | int) else value
+
+
 def _size(value: object) -> object:
     return sizes.parse(value.strip()) if isinstance(value, str) else value
 
@@ -82,6 +86,7 @@ WORDS = BeforeValidator(_words)
 EACH_MANY = BeforeValidator(_each_many)
 
 Duration: TypeAlias = Annotated[timedelta, SPAN, AfterValidator(_not_negative)]
+LongSpan: TypeAlias = Annotated[timedelta, BeforeValidator(_long_span), AfterValidator(_not_negative)]
 Size: TypeAlias = Annotated[int, SIZE]
 Texts: TypeAlias = Annotated[tuple[str, ...], MANY]
 Networks: TypeAlias = Annotated[tuple[Annotated[Network, BeforeValidator(_network)], ...], WORDS]

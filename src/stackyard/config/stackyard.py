@@ -8,7 +8,8 @@ from pydantic import AfterValidator, SecretStr
 
 from stackyard.config.access import Access, Name
 from stackyard.config.auth import Quoted
-from stackyard.config.section import WORDS, Duration, Networks, Section, Size, option, section
+from stackyard.config.lifecycle import Retention, Tags
+from stackyard.config.section import WORDS, Duration, LongSpan, Networks, Section, Size, option, section
 
 # RFC 1122 and RFC 4291 loopback, RFC 1918 and RFC 4193 private ranges.
 _PRIVATE = tuple(
@@ -96,6 +97,11 @@ class Collection(Section):
     undo: Duration = option(
         timedelta(days=7), "How long what was deleted or overwritten can be restored before its bytes go."
     )
+    untagged: LongSpan = option(
+        timedelta(0),
+        "How long a manifest without a tag is kept that nothing names and nobody pulls by digest, such as 7d; 0: for "
+        "ever, as in Distribution.",
+    )
 
 
 class Api(Section):
@@ -124,3 +130,5 @@ class Stackyard(Section):
     limits: Limits = section(Limits)
     gc: Collection = section(Collection)
     api: Api = section(Api)
+    retention: Retention = section(Retention)
+    tags: Tags = section(Tags)

@@ -14,6 +14,7 @@ from stackyard.registry.manifests import Manifests
 from stackyard.registry.pulls import Pulls
 from stackyard.registry.referrers import Referrers
 from stackyard.registry.repositories import Repositories
+from stackyard.registry.rules import Rules
 from stackyard.registry.settings import Settings
 from stackyard.registry.tags import Tags
 from stackyard.registry.uploads import Uploads
@@ -34,6 +35,7 @@ class Registry:
     repositories: Repositories
     referrers: Referrers
     pulls: Pulls
+    rules: Rules
     collection: Collection
     listings: Listings
 
@@ -58,6 +60,7 @@ class Registry:
             Repositories(database, settings),
             Referrers(database),
             Pulls(database),
+            Rules(database),
             Collection(store, database, Leases(database)),
             Listings(database),
         )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import combinations
 
+from stackyard.registry import spans
 from stackyard.registry.selections import Selection, covers_tags, is_possible, matches
 
 
@@ -183,14 +184,15 @@ def _keeping(keep: Keep, tag: Tag, *, now: datetime, pulls_since: datetime, last
     if last is not None and tag.pushed >= last:
         yield f"one of the last {keep.last} pushed"
     if keep.newer and tag.pushed > now - keep.newer:
-        yield f"pushed {ago(now - tag.pushed)}, newer than {span(keep.newer)}"
+        yield f"pushed {spans.ago(now - tag.pushed)}, newer than {spans.text_of(keep.newer)}"
     if keep.pulled and last_use(tag, pulls_since) > now - keep.pulled:
         if tag.pulled is not None and tag.pulled > now - keep.pulled:
-            yield f"pulled {ago(now - tag.pulled)}, within {span(keep.pulled)}"
+            yield f"pulled {spans.ago(now - tag.pulled)}, within {spans.text_of(keep.pulled)}"
         elif tag.pushed > now - keep.pulled:
-            yield f"pushed {ago(now - tag.pushed)}, and it has {span(keep.pulled)} to be pulled"
+            yield f"pushed {spans.ago(now - tag.pushed)}, and it has {spans.text_of(keep.pulled)} to be pulled"
         else:
-            yield f"pulls are known only since {ago(now - pulls_since)}, and it has {span(keep.pulled)} to be pulled"
+            began = spans.ago(now - pulls_since)
+            yield f"pulls are known only since {began}, and it has {spans.text_of(keep.pulled)} to be pulled"
     if matches(keep.matching, tag.name):
         yield f"matches {next(one for one in keep.matching if matches((one,), tag.name))}"
 
@@ -200,31 +202,12 @@ def _failing(keep: Keep, tag: Tag, *, now: datetime, pulls_since: datetime) -> I
     if keep.last:
         yield f"not one of the last {keep.last} pushed"
     if keep.newer or not (keep.pulled or keep.last):
-        yield f"pushed {ago(now - tag.pushed)}"
+        yield f"pushed {spans.ago(now - tag.pushed)}"
     if keep.pulled and tag.pulled is not None:
-        yield f"last pulled {ago(now - tag.pulled)}"
+        yield f"last pulled {spans.ago(now - tag.pulled)}"
     elif keep.pulled and tag.pushed > pulls_since:
-        yield f"not pulled since it was pushed {ago(now - tag.pushed)}"
+        yield f"not pulled since it was pushed {spans.ago(now - tag.pushed)}"
     elif keep.pulled:
-        yield f"not pulled since pulls are recorded, {ago(now - pulls_since)}"
+        yield f"not pulled since pulls are recorded, {spans.ago(now - pulls_since)}"
     if keep.matching:
         yield f"does not match {', '.join(keep.matching)}"
-
-
-_UNITS = (("w", 604_800), ("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
-
-
-def span(length: timedelta) -> str:
-    """As rules are written: "14d", "36h"."""
-    seconds = int(length.total_seconds())
-    letter, size = next((unit for unit in _UNITS[1:] if seconds and seconds % unit[1] == 0), _UNITS[-1])
-    return f"{seconds // size}{letter}"
-
-
-def ago(length: timedelta) -> str:
-    """In the largest unit that leaves something: "3 days ago"."""
-    words = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
-    seconds = max(0, int(length.total_seconds()))
-    word, size = next((one for one in words if seconds >= one[1]), words[-1])
-    count = seconds // size
-    return f"{count} {word}{'' if count == 1 else 's'} ago"

@@ -26,7 +26,9 @@ from stackyard.metadata import database as databases
 from stackyard.metadata import keys, migrate
 from stackyard.metadata.database import Database
 from stackyard.metadata.errors import CannotStart
+from stackyard.registry import rules
 from stackyard.registry.registry import Registry
+from stackyard.registry.retention import RuleRefused
 from stackyard.server import cpus, mapping, probes, supervisor, volume
 from stackyard.server.errors import StartError
 from stackyard.server.privileges import read_secret, step_down
@@ -89,6 +91,7 @@ class Assembly:
         store = open_store(config)
         database = await databases.open_database(self.database_url)
         registry = Registry.over(store, database, mapping.registry(config, self.workers))
+        await registry.rules.adopt([(kind, detail) for kind, detail, _ in mapping.policy(config)])
         access = opening.open_access(
             mapping.authorization(config, cpus.usable()),
             signing_key=await _signing_key(config, database),
@@ -256,6 +259,7 @@ def _root(config: Config) -> Path | None:
 def _inspect(config: Config, root: Path | None) -> None:
     if root:
         volume.check(root)
+    rules.check_all(mapping.policy(config))
     opening.open_access(mapping.authorization(config, cpus.usable()), read=read_secret)
 
 
@@ -271,7 +275,7 @@ def _told_in_one_sentence(root: Path | None) -> Iterator[None]:
     """Raises StartError for whatever the person who starts the server can put right."""
     try:
         yield
-    except (VolumeRefused, AccessUnusable, CannotStart) as error:
+    except (VolumeRefused, AccessUnusable, CannotStart, RuleRefused) as error:
         raise StartError(str(error)) from error
     except OSError as error:
         where = f" ({error.filename})" if error.filename and str(error.filename) != str(root) else ""

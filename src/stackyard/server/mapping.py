@@ -2,8 +2,10 @@
 
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from stackyard.auth import settings as access
 from stackyard.auth.principals import Action
@@ -11,11 +13,13 @@ from stackyard.auth.rules import Rule, Subject
 from stackyard.config import auth as auth_config
 from stackyard.config.access import AccessRule
 from stackyard.config.http import Http
+from stackyard.config.lifecycle import ImmutableTags, Keep, RetentionRule, TagForm
 from stackyard.config.model import Config
 from stackyard.config.validation import Indexes
 from stackyard.http.answer import Header
 from stackyard.http.origin import Origins
 from stackyard.oci import layout
+from stackyard.registry import rules, spans
 from stackyard.registry.settings import Settings
 from stackyard.server.settings import ClientCertificates, Limits, Listen, LocalSocket, ServerSettings, TlsSettings
 
@@ -45,6 +49,33 @@ def registry(config: Config, workers: int) -> Settings:
         urls_allow=tuple(map(re.compile, rules.urls.allow)) if rules else (),
         urls_deny=tuple(map(re.compile, rules.urls.deny)) if rules else (),
     )
+
+
+def policy(config: Config) -> Sequence[tuple[str, Mapping[str, Any], str]]:
+    """The rules of the file, as (kind, detail, name): the name is the key where one stands."""
+    ours = config.stackyard
+    return [
+        *_rules(rules.RETENTION, "stackyard.retention.rules", ours.retention.rules),
+        *_rules(rules.IMMUTABLE, "stackyard.tags.immutable", ours.tags.immutable),
+        *_rules(rules.FORM, "stackyard.tags.forms", ours.tags.forms),
+    ]
+
+
+def _rules(
+    kind: str, key: str, written: Sequence[RetentionRule | ImmutableTags | TagForm]
+) -> Iterator[tuple[str, Mapping[str, Any], str]]:
+    for number, rule in enumerate(written):
+        detail = {name: _json(value) for name, value in rule}
+        yield kind, {name: value for name, value in detail.items() if value}, f"{key}[{number}]"
+
+
+def _json(value: object) -> Any:
+    """As `registry.rules.read` takes it: what is not asked for is left out."""
+    if isinstance(value, Keep):
+        return {name: found for name, one in value if (found := _json(one))}
+    if isinstance(value, timedelta):
+        return spans.text_of(value) if value else None
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _platforms(indexes: Indexes) -> frozenset[str]:
