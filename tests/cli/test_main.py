@@ -205,10 +205,10 @@ def broken(config: Path, what: str) -> Path:
             text += f"auth: {{token: {{realm: x, service: y, issuer: z, jwks: {folder}/file}}}}\n"
         case "no certificate":
             text = text.replace("http: {", f"http: {{tls: {{certificate: {folder}/file, key: {folder}/file}}, ")
-        case "content of another registry":
-            (folder / "data/docker/registry/v2/repositories/a").mkdir(parents=True)
         case "a rule that deletes everything":
             text += "stackyard: {retention: {rules: [{repositories: '**'}]}}\n"
+        case "half of a volume":
+            (folder / "data/docker/registry/v2/repositories/a/_manifests/revisions/sha256").mkdir(parents=True)
         case "no database server":
             text += f"stackyard: {{database: {{url: 'postgresql://u:hunter2@127.0.0.1:{ports.free()}/x'}}}}\n"
     return write(folder / "broken.yml", text)
@@ -222,8 +222,8 @@ def broken(config: Path, what: str) -> Path:
         "no htpasswd file",
         "no token keys",
         "no certificate",
-        "content of another registry",
         "a rule that deletes everything",
+        "half of a volume",
         "no database server",
     ],
 )
@@ -241,7 +241,7 @@ def test_what_cannot_be_served_is_told_without_a_trace(config: Path, what: str) 
         "no htpasswd file",
         "no token keys",
         "no certificate",
-        "content of another registry",
+        "half of a volume",
         "a rule that deletes everything",
     ],
 )

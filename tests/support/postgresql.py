@@ -63,7 +63,10 @@ class Server:
         """The URL of the one database that all tests use, one after the other."""
         tables = [table.name for table in schema.metadata.sorted_tables if table is not schema.installation]
         statements = [f"DELETE FROM {table}" for table in tables]
-        statements.append(f"UPDATE installation SET version = {schema.VERSION}, floor = {schema.FLOOR}")
+        statements.append(
+            f"UPDATE installation SET version = {schema.VERSION}, floor = {schema.FLOOR}, import_state = NULL, "
+            "view_complete = false"
+        )
         await self._run(_SHARED, "; ".join(statements))
         return self.url(_SHARED)
 

@@ -150,7 +150,15 @@ class App:
             return document({})
         if self.registry.settings.read_only and kind in permissions.WRITES:
             raise Unsupported("the registry is in read-only mode")
+        if self.registry.imports.pending:
+            await self._import(call)
         return await HANDLERS[kind](self.registry, call, request)
+
+    async def _import(self, call: Endpoint) -> None:
+        """What the call is about may still be as another registry left it on the volume."""
+        await self.registry.imports.ensure(getattr(call, "repository", ""))
+        if source := getattr(call, "source", None):
+            await self.registry.imports.ensure(source)
 
     async def _admit(self, call: Endpoint, request: Request) -> None:
         """Find out who asks and whether they may. Raises Unauthorized, Denied or TooManyRequests."""

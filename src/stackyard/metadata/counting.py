@@ -229,14 +229,14 @@ def _settle(c: Connection, row: Row, limit: int) -> bool:
     return reached == LAST
 
 
-def reopen(c: Connection, repository_id: int, *, limit: int) -> bool:
+def reopen(c: Connection, repository_id: int, *, limit: int, enforce: bool = True) -> bool:
     """Count a deleted repository again, some `limit` digests of it. To be called until it is True.
 
     The transaction in which it is True has to make the repository visible, and list it only if it was. After an
     earlier one nothing else is needed: what is not gone on with for a minute is taken back by `settle`.
 
     Raises:
-        QuotaExceeded: It does not fit.
+        QuotaExceeded: It does not fit, and that is to be enforced.
     """
     row = _LOCK.one(c, id_=repository_id)
     assert row is not None
@@ -252,15 +252,15 @@ def reopen(c: Connection, repository_id: int, *, limit: int) -> bool:
     links, rest = _downwards(c, repository_id, stop=done or "", limit=limit) if done else (Links([]), None)
     _SET.run(c, id_=repository_id, quotas=ids, uncounted_to=rest)
     for quota_id in account.ids:
-        _recount(c, quota_id, account, links)
+        _recount(c, quota_id, account, links, enforce=enforce)
     if rest is not None:
         return False
     if listed:
-        quotas.list_repository(c, account)
+        quotas.list_repository(c, account, enforce=enforce)
     return True
 
 
-def _recount(c: Connection, quota_id: int, account: Account, links: Links) -> None:
+def _recount(c: Connection, quota_id: int, account: Account, links: Links, *, enforce: bool) -> None:
     progress = quotas.LOCK.one(c, id_=quota_id)
     if progress is None:
         return
@@ -270,7 +270,7 @@ def _recount(c: Connection, quota_id: int, account: Account, links: Links) -> No
         if quotas.is_counted(account, progress, digest)
     )
     row = quotas.ADD.one(c, id_=quota_id, more=more)
-    if row and row[1] is not None and more and row[2] > row[1]:
+    if enforce and row and row[1] is not None and more and row[2] > row[1]:
         raise quotas.Allowance(row[0], row[2] - more, row[1]).refusal(more)
 
 

@@ -11,9 +11,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
+from typing import Any, Literal
 
-from sqlalchemy import Connection, bindparam, exists, false, func, select, true
+from sqlalchemy import BindParameter, Connection, bindparam, exists, false, func, select, true
 
 from stackyard.metadata import clock, due, quotas, repositories
 from stackyard.metadata.prepared import Prepared, TextList, each
@@ -139,35 +139,33 @@ _LOCK = Prepared(
     .where(manifest.c.repository_id == bindparam("repository_id"), manifest.c.digest == bindparam("digest"))
     .with_for_update()
 )
+PUSHED: dict[str, BindParameter[Any]] = {
+    name: bindparam(name)
+    for name in (
+        "repository_id",
+        "digest",
+        "media_type",
+        "size",
+        "total_size",
+        "artifact_type",
+        "config_media_type",
+        "platform",
+        "subject",
+        "annotations",
+        "payload",
+    )
+}
+"""The columns of a manifest's row that come from what was pushed, for INSERTs; their values are `pushed_row`'s."""
+REFERENCE: dict[str, BindParameter[Any]] = {
+    name: bindparam(name) for name in ("repository_id", "digest", "manifest_id", "kind", "required")
+}
+"""The columns of a reference's row; their values are those of `reference_rows`."""
 _INSERT = Prepared(
     manifest.insert()
-    .values(
-        repository_id=bindparam("repository_id"),
-        digest=bindparam("digest"),
-        media_type=bindparam("media_type"),
-        size=bindparam("size"),
-        total_size=bindparam("total_size"),
-        artifact_type=bindparam("artifact_type"),
-        config_media_type=bindparam("config_media_type"),
-        platform=bindparam("platform"),
-        subject=bindparam("subject"),
-        created_at=clock.now(),
-        created_by=bindparam("actor"),
-        promised_until=clock.after("promise"),
-        annotations=bindparam("annotations"),
-        payload=bindparam("payload"),
-    )
+    .values(**PUSHED, created_at=clock.now(), created_by=bindparam("actor"), promised_until=clock.after("promise"))
     .returning(manifest.c.id)
 )
-_REFER = Prepared(
-    manifest_reference.insert().values(
-        repository_id=bindparam("repository_id"),
-        digest=bindparam("digest"),
-        manifest_id=bindparam("manifest_id"),
-        kind=bindparam("kind"),
-        required=bindparam("required"),
-    )
-)
+_REFER = Prepared(manifest_reference.insert().values(**REFERENCE))
 _REVIVE = Prepared(
     manifest.update()
     .where(manifest.c.id == bindparam("manifest_id"))
@@ -352,35 +350,39 @@ def _store(c: Connection, repository_id: int, pushed: Pushed, actor: str, promis
         manifest_id: int = row[0]
         _REVIVE.run(c, manifest_id=manifest_id, media_type=pushed.media_type, promise=promise)
         return manifest_id, row[1] is not None
-    manifest_id = _INSERT.scalar(
-        c,
-        repository_id=repository_id,
-        digest=pushed.digest,
-        media_type=pushed.media_type,
-        size=len(pushed.payload),
-        total_size=pushed.total_size,
-        artifact_type=pushed.artifact_type,
-        config_media_type=pushed.config_media_type,
-        platform=pushed.platform,
-        subject=pushed.subject,
-        actor=actor,
-        promise=promise,
-        annotations=json.dumps(dict(pushed.annotations)) if pushed.annotations else None,
-        payload=pushed.payload,
-    )
+    manifest_id = _INSERT.scalar(c, **pushed_row(repository_id, pushed), actor=actor, promise=promise)
+    _REFER.many(c, reference_rows(repository_id, manifest_id, pushed))
+    return manifest_id, True
+
+
+def pushed_row(repository_id: int, pushed: Pushed) -> dict[str, Any]:
+    """The values of `PUSHED`."""
+    return {
+        "repository_id": repository_id,
+        "digest": pushed.digest,
+        "media_type": pushed.media_type,
+        "size": len(pushed.payload),
+        "total_size": pushed.total_size,
+        "artifact_type": pushed.artifact_type,
+        "config_media_type": pushed.config_media_type,
+        "platform": pushed.platform,
+        "subject": pushed.subject,
+        "annotations": json.dumps(dict(pushed.annotations)) if pushed.annotations else None,
+        "payload": pushed.payload,
+    }
+
+
+def reference_rows(repository_id: int, manifest_id: int, pushed: Pushed) -> list[dict[str, Any]]:
+    """The values of `REFERENCE`, one row for each digest that is named."""
     # The last of several entries for one digest wins, and a required one over others.
     named = {r.digest: r for r in sorted(pushed.references, key=lambda r: r.required)}
-    _REFER.many(
-        c,
-        [
-            {
-                "repository_id": repository_id,
-                "digest": r.digest,
-                "manifest_id": manifest_id,
-                "kind": r.kind,
-                "required": r.required,
-            }
-            for r in named.values()
-        ],
-    )
-    return manifest_id, True
+    return [
+        {
+            "repository_id": repository_id,
+            "digest": r.digest,
+            "manifest_id": manifest_id,
+            "kind": r.kind,
+            "required": r.required,
+        }
+        for r in named.values()
+    ]

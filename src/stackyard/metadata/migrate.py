@@ -5,6 +5,7 @@ only when there is something to do: it costs more than the rest of the start.
 """
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, select
@@ -16,23 +17,32 @@ REVISION = "0002"
 """The revision that makes `schema.VERSION`."""
 
 
-def migrate(url: str) -> None:
-    """Make or upgrade the tables. Blocks; not to be called on an event loop.
+def migrate(url: str, then: Callable[[Connection], None] = lambda c: None) -> None:
+    """Make or upgrade the tables, and do what else has to be done once. Blocks; not to be called on an event loop.
 
     A database newer than this code is left alone, if its floor allows this code to work with it.
 
+    Args:
+        url: As `open_database` takes it.
+        then: Runs in the same transaction, when the tables are as this code needs them.
+
     Raises:
-        CannotStart: With the reason; nothing was changed.
+        CannotStart: With the reason; nothing was changed. And what `then` raises.
     """
+
+    def both(connection: Connection) -> None:
+        upgrade(connection)
+        then(connection)
+
     if url.startswith("sqlite:"):
         from stackyard.metadata import sqlite
 
         with sqlite.exclusive(url) as connection:
-            upgrade(connection)
+            both(connection)
     elif url.startswith(("postgresql:", "postgres:")):
         from stackyard.metadata import postgresql
 
-        asyncio.run(postgresql.run_exclusive(url, upgrade))
+        asyncio.run(postgresql.run_exclusive(url, both))
     else:
         raise BadDatabaseURL("the database URL is neither sqlite:///path nor postgresql://…")
 

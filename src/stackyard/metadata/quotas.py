@@ -297,11 +297,11 @@ def discharge(c: Connection, account: Account, digests: Collection[str]) -> None
         lower(c, quota_id, account, dict.fromkeys(digests, 1))
 
 
-def list_repository(c: Connection, account: Account) -> None:
-    """One repository more. Raises QuotaExceeded."""
+def list_repository(c: Connection, account: Account, *, enforce: bool = True) -> None:
+    """One repository more. Raises QuotaExceeded, if it is to be enforced."""
     for quota_id in account.ids:
         row = _ADD_REPOSITORY.one(c, id_=quota_id, more=1)
-        if row and row[1] is not None and row[2] > row[1]:
+        if enforce and row and row[1] is not None and row[2] > row[1]:
             raise _too_many(row[0], row[1])
 
 

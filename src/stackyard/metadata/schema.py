@@ -74,8 +74,11 @@ installation = Table(
     Column("policy_epoch", BigInteger, nullable=False),
     # Since when pulls are recorded: what was not pulled since then may have been pulled before.
     Column("pulls_since", Instant, nullable=False),
-    # NULL: there is nothing to import, or it is not known yet. See `import_repository`.
+    # NULL: nobody has looked yet. listing: the repositories of the volume are being found; reading: all are known, see
+    # `import_repository`; done: all that was found is in the other tables, or there was nothing.
     Column("import_state", Name),
+    # Whether Distribution's view of the volume shows everything but what `follow` tells of.
+    Column("view_complete", Boolean, nullable=False, server_default=false()),
     CheckConstraint("id = 1", name="only_row"),
 )
 
@@ -413,10 +416,16 @@ import_repository = _clustered(
     "import_repository",
     Column("name", Name, primary_key=True),
     Column("state", Name, nullable=False),
+    # Whether Distribution lists it.
+    Column("listed", Boolean, nullable=False),
+    # What it becomes: a row that is marked as deleted, by nobody, until everything is there.
+    Column("repository_id", BigInteger),
     Column("manifests", BigInteger, nullable=False),
     Column("tags", BigInteger, nullable=False),
     CheckConstraint("state IN ('waiting', 'done')", name="state"),
 )
+_partial("import_waiting", import_repository.c.name, where="state = 'waiting'")
+# What could not be taken over, and why.
 import_problem = Table(
     "import_problem",
     metadata,
@@ -425,6 +434,7 @@ import_problem = Table(
     Column("path", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("found_at", Instant, nullable=False),
+    UniqueConstraint("path", "reason"),
 )
 
 signing_key = _clustered(

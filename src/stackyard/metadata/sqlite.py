@@ -37,6 +37,12 @@ _READER_PATIENCE_MS = 5_000
 _WRITER_PATIENCE_MS = 30_000
 _LOG_BYTES = 64 << 20  # what is left of the log file after a checkpoint
 _CACHE_KIB = 16 << 10
+_MAGIC, _HEADER_BYTES = b"SQLite format 3\0", 100  # https://www.sqlite.org/fileformat2.html, 1.3
+_DAMAGED = (11, 26)  # SQLITE_CORRUPT, SQLITE_NOTADB
+_RECOVER = (
+    "restore it from its backup; or move it away, with the -wal and -shm files beside it, and rebuild it from the "
+    "volume: stackyard recover CONFIG"
+)
 
 
 def path_of(url: str) -> Path:
@@ -84,6 +90,25 @@ def _driver_connection(path: Path, *, write: bool) -> Any:
     return driver
 
 
+def check_whole(path: Path) -> None:
+    """Look at the file's first bytes and at its length, and leave it alone when they cannot be right.
+
+    SQLite itself sees what is wrong when it comes to it, which may be weeks later. A file that does not exist, or is
+    empty, is a new database. Raises CannotStart.
+    """
+    if not path.exists() or (size := path.stat().st_size) == 0:
+        return
+    with path.open("rb") as file:
+        header = file.read(_HEADER_BYTES)
+    page = int.from_bytes(header[16:18], "big")
+    pages = int.from_bytes(header[28:32], "big")
+    log = path.with_name(path.name + "-wal")
+    is_short = size < pages * (65_536 if page == 1 else page)
+    # With a log, a power cut may have come between the header and the pages that it counts: the log has them.
+    if not header.startswith(_MAGIC) or (is_short and not (log.exists() and log.stat().st_size)):
+        raise CannotStart(f"the database {path} is damaged: {_RECOVER}")
+
+
 @contextmanager
 def exclusive(url: str) -> Iterator[Connection]:
     """A transaction that no other writer of any process can meet, durable at its end. Makes the file if need be.
@@ -94,6 +119,7 @@ def exclusive(url: str) -> Iterator[Connection]:
     path = path_of(url)
     path.parent.mkdir(parents=True, exist_ok=True)
     check_folder(path.parent)
+    check_whole(path)
     # The file holds keys: nobody else reads it, nor the log, which takes over its mode.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     lock = WriteLock(path)
@@ -117,6 +143,8 @@ def _explaining(path: Path) -> Iterator[None]:
         yield
     except (DatabaseError, DBAPIError) as error:
         found = explained(error)
+        if getattr(getattr(error, "orig", error), "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
+            raise CannotStart(f"the database {path} is damaged: {_RECOVER}") from error
         if found is error:
             raise
         is_full = isinstance(found, DatabaseFull) or os.statvfs(path.parent).f_bavail == 0
@@ -222,6 +250,7 @@ def open_file(url: str) -> SQLiteDatabase:
     if not path.exists():
         raise SchemaMissing(f"there is no database at {path}: migrate first")
     check_folder(path.parent)
+    check_whole(path)
     with _explaining(path):
         reader = connect(path, write=False)
         try:

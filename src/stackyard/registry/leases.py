@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from stackyard.metadata import leases
 from stackyard.metadata.database import Database
-from stackyard.metadata.errors import LeaseLost
+from stackyard.metadata.errors import LeaseLost as LeaseLost
 from stackyard.metadata.leases import Grant
 from stackyard.oci.errors import Unavailable
 

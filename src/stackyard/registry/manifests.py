@@ -108,7 +108,7 @@ class Manifests:
         await self.database.write(
             manifests.put,
             repository=repository,
-            manifest=self._pushed(manifest),
+            manifest=self.pushed(manifest),
             tags=tags_beside if digest else (reference,),
             actor=actor,
             promise=self.settings.promise,
@@ -140,7 +140,8 @@ class Manifests:
             if not allowed or any(pattern.search(url) for pattern in settings.urls_deny):
                 raise ManifestInvalid("manifest invalid: a layer's url is not allowed by validation.manifests.urls")
 
-    def _pushed(self, manifest: Manifest) -> Pushed:
+    def pushed(self, manifest: Manifest) -> Pushed:
+        """What the manifest's row says of it."""
         return Pushed(
             digest=manifest.digest,
             media_type=manifest.media_type,

@@ -10,6 +10,7 @@ from stackyard.metadata.database import Database
 from stackyard.metadata.errors import BlobVanished
 from stackyard.metadata.uploads import Upload
 from stackyard.oci.digests import Digest
+from stackyard.registry.imports import Imports
 from stackyard.storage.driver import LocationTaken
 
 # More takeovers of one path than anybody sees: each is a copy of the blob that was collected, or a crash just there.
@@ -32,6 +33,7 @@ class Publication:
     """One upload on its way to be a blob of `digest`."""
 
     database: Database
+    imports: Imports
     digest: Digest
     actor: str
     promise: timedelta
@@ -45,6 +47,8 @@ class Publication:
             FenceLost: The session ended, or another writer has taken it over.
             And what `keep` raises. Then, too, `give_up` must follow.
         """
+        if self.imports.pending:
+            await self.imports.adopt(self.digest, upload.offset)
         if self.place is None:
             live = await self.database.read(blobs.find_live, self.digest)
             if live:

@@ -8,6 +8,7 @@ from stackyard.oci import layout
 from stackyard.oci.errors import Unavailable
 from stackyard.registry.blobs import Blobs
 from stackyard.registry.collection import Collection
+from stackyard.registry.imports import Imports
 from stackyard.registry.leases import Leases
 from stackyard.registry.listings import Listings
 from stackyard.registry.manifests import Manifests
@@ -19,6 +20,7 @@ from stackyard.registry.settings import Settings
 from stackyard.registry.tags import Tags
 from stackyard.registry.uploads import Uploads
 from stackyard.storage.driver import BlobStore
+from stackyard.storage.smallfiles import SmallFiles
 
 _PATIENCE = 5.0  # seconds
 
@@ -38,6 +40,7 @@ class Registry:
     rules: Rules
     collection: Collection
     listings: Listings
+    imports: Imports
 
     async def check(self) -> None:
         """Prove, with two reads, that database and store answer. Raises Unavailable when one does not in time."""
@@ -49,18 +52,23 @@ class Registry:
             raise Unavailable("the registry's database or storage does not answer in time") from None
 
     @classmethod
-    def over(cls, store: BlobStore, database: Database, settings: Settings) -> "Registry":
-        """A registry over these bytes and rows."""
+    def over(
+        cls, store: BlobStore, database: Database, settings: Settings, files: SmallFiles | None = None
+    ) -> "Registry":
+        """A registry over these bytes and rows. `files` is where another registry may have left something."""
+        manifests = Manifests(database, settings)
+        imports = Imports(store, database, manifests, settings, files)
         return cls(
             settings,
             Blobs(store, database, settings),
-            Uploads(store, database, settings),
-            Manifests(database, settings),
+            Uploads(store, database, settings, imports),
+            manifests,
             Tags(database, settings),
-            Repositories(database, settings),
+            Repositories(database, settings, imports),
             Referrers(database),
             Pulls(database),
             Rules(database),
             Collection(store, database, Leases(database)),
             Listings(database),
+            imports,
         )

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from stackyard.metadata import repositories
+from stackyard.metadata import imports, repositories
 from stackyard.metadata.database import Database
 from stackyard.oci.errors import PaginationInvalid
+from stackyard.registry.imports import Imports
 from stackyard.registry.settings import Settings
 
 _DEFAULT_PAGE = 100
@@ -18,6 +19,7 @@ class Repositories:
 
     database: Database
     settings: Settings
+    imports: Imports
 
     async def page(
         self, *, after: str, limit: int | None, may_see: Callable[[str], bool] | None
@@ -34,7 +36,8 @@ class Repositories:
         shown: list[str] = []
         batch = wanted + 1 if may_see is None else _BATCH
         while len(shown) <= wanted:
-            names = await self.database.read(repositories.page, after=after, limit=batch)
+            page = imports.page if self.imports.pending else repositories.page
+            names = await self.database.read(page, after=after, limit=batch)
             shown += names if may_see is None else filter(may_see, names)
             if len(names) < batch:
                 break

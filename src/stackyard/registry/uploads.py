@@ -33,6 +33,7 @@ from stackyard.oci.errors import (
     UploadUnknown,
 )
 from stackyard.registry.hashers import Hashers
+from stackyard.registry.imports import Imports
 from stackyard.registry.publication import Place, Publication
 from stackyard.registry.settings import Settings
 from stackyard.storage.driver import BlobStore, LocationGone, OutOfSpace, StorageError
@@ -77,6 +78,7 @@ class Uploads:
     store: BlobStore
     database: Database
     settings: Settings
+    imports: Imports
     _hashers: Hashers = field(default_factory=Hashers)
     _writers: int = 0
     _holder: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -244,7 +246,7 @@ class Uploads:
         self, begin: Callable[[Connection], Upload], digest: Digest | None, content: bytes | None
     ) -> "_Session":
         """The session that `begin` claims, with a place for its bytes if they are all there and lie nowhere yet."""
-        if digest is None or content is None:
+        if digest is None or content is None or self.imports.pending:
             return _Session(await self.database.write_relaxed(begin))
         upload, reserved = await self.database.write_relaxed(blobs.reserve, begin, digest, len(content))
         return _Session(upload, Place(*reserved) if reserved else None)
@@ -330,7 +332,7 @@ class Uploads:
         self, session: "_Session", digest: Digest, chunk: Chunk, content: bytes | None, actor: str
     ) -> Blob:
         before = session.upload
-        publication = Publication(self.database, digest, actor, self.settings.promise, session.place)
+        publication = Publication(self.database, self.imports, digest, actor, self.settings.promise, session.place)
         try:
             if content is None or before.offset:
                 blob = await self._finish_stored(session, publication, chunk, content)

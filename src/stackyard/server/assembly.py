@@ -21,12 +21,14 @@ from stackyard.config.model import Config
 from stackyard.http.app import App
 from stackyard.http.debug import DebugApp
 from stackyard.jobs.health import Health
+from stackyard.jobs.imports import Import
 from stackyard.jobs.uploads import Purge
 from stackyard.metadata import database as databases
 from stackyard.metadata import keys, migrate
 from stackyard.metadata.database import Database
 from stackyard.metadata.errors import CannotStart
 from stackyard.registry import rules
+from stackyard.registry.leases import Leases
 from stackyard.registry.registry import Registry
 from stackyard.registry.retention import RuleRefused
 from stackyard.server import cpus, mapping, probes, supervisor, volume
@@ -36,8 +38,10 @@ from stackyard.server.tls import Certificate
 from stackyard.server.volume import VolumeRefused
 from stackyard.server.worker import WorkerContext
 from stackyard.storage.driver import BlobStore
+from stackyard.storage.filesystem.smallfiles import FilesystemSmallFiles
 from stackyard.storage.filesystem.store import FilesystemStore
 from stackyard.storage.memory import MemoryStore
+from stackyard.storage.smallfiles import SmallFiles
 from stackyard.telemetry.access import AccessLog
 
 
@@ -50,6 +54,7 @@ class Running:
     access: Access
     database: Database
     store: BlobStore
+    files: SmallFiles | None
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     def local_app(self, uid: int) -> Application:
@@ -71,6 +76,8 @@ class Running:
         await self.app.registry.pulls.close()
         await self.database.close()
         await self.store.close()
+        if self.files:
+            await self.files.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +95,11 @@ class Assembly:
     async def build(self, context: WorkerContext) -> Running:
         """Open everything in this worker's process."""
         config = self.config
-        store = open_store(config)
+        store, files = open_store(config), open_small_files(config)
         database = await databases.open_database(self.database_url)
-        registry = Registry.over(store, database, mapping.registry(config, self.workers))
+        registry = Registry.over(store, database, mapping.registry(config, self.workers), files)
         await registry.rules.adopt([(kind, detail) for kind, detail, _ in mapping.policy(config)])
+        await registry.imports.look()
         access = opening.open_access(
             mapping.authorization(config, cpus.usable()),
             signing_key=await _signing_key(config, database),
@@ -120,6 +128,7 @@ class Assembly:
             access,
             database,
             store,
+            files,
         )
         running.tasks += map(asyncio.create_task, self._jobs(registry, health, context))
         return running
@@ -127,6 +136,8 @@ class Assembly:
     def _jobs(self, registry: Registry, health: Health, context: WorkerContext) -> list[Coroutine[Any, Any, None]]:
         jobs: list[Coroutine[Any, Any, None]] = [] if context.background else [health.run(), registry.pulls.run()]
         does_the_rest = context.background if self.background else context.index == 0
+        if does_the_rest and registry.imports.pending:
+            jobs.append(Import(registry.imports, Leases(registry.imports.database)).run())
         if registry.settings.read_only or not does_the_rest:
             return jobs
         jobs.append(registry.collection.keep())
@@ -149,6 +160,12 @@ def open_store(config: Config) -> BlobStore:
     if filesystem is None:
         return MemoryStore()
     return FilesystemStore(Path(filesystem.rootdirectory), filesystem.maxthreads)
+
+
+def open_small_files(config: Config) -> SmallFiles | None:
+    """What Distribution keeps beside its blobs, where it can have written to the store."""
+    filesystem = config.storage.filesystem
+    return None if filesystem is None else FilesystemSmallFiles(Path(filesystem.rootdirectory))
 
 
 def serve(config: Config, *, access_log: AccessLog, ready: Callable[[Sequence[str]], None]) -> int:
@@ -178,10 +195,12 @@ def prepare(config: Config, database_url: str) -> None:
     with _told_in_one_sentence(root):
         if root:
             step_down(root, mapping.secrets(config))
-        _inspect(config, root)  # wrong files are told once, not by each worker
-        migrate.migrate(database_url)
-        if root and not config.storage.maintenance.readonly.enabled:
-            _make_writable(root)
+        _inspect(config, root, database_url)  # wrong files are told once, not by each worker
+        migrate.migrate(database_url, partial(volume.settle, root=root))
+        if root:
+            volume.mark(root)
+            if not config.storage.maintenance.readonly.enabled:
+                _make_writable(root)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,16 +268,16 @@ def check(config: Config) -> None:
     with _told_in_one_sentence(root):
         if certificate := mapping.server(config).main.tls:
             Certificate(certificate)
-        _inspect(config, root)
+        _inspect(config, root, mapping.database_url(config))
 
 
 def _root(config: Config) -> Path | None:
     return Path(config.storage.filesystem.rootdirectory) if config.storage.filesystem else None
 
 
-def _inspect(config: Config, root: Path | None) -> None:
+def _inspect(config: Config, root: Path | None, database_url: str) -> None:
     if root:
-        volume.check(root)
+        volume.check(root, database_url)
     rules.check_all(mapping.policy(config))
     opening.open_access(mapping.authorization(config, cpus.usable()), read=read_secret)
 

@@ -34,6 +34,7 @@ def _content() -> None:
     # Nobody's pulls are known before this moment, on the database's clock as `metadata/clock.py` reads it.
     op.add_column("installation", sa.Column("pulls_since", Instant, nullable=False, server_default="0"))
     op.add_column("installation", sa.Column("import_state", Name, nullable=True))
+    op.add_column("installation", sa.Column("view_complete", sa.Boolean(), nullable=False, server_default=sa.false()))
     now = {
         "sqlite": "CAST(ROUND(unixepoch('subsec') * 1000) AS INTEGER) * 1000",
         "postgresql": "CAST(EXTRACT(EPOCH FROM statement_timestamp()) * 1000000 AS BIGINT)",
@@ -162,12 +163,15 @@ def _imports() -> None:
         "import_repository",
         sa.Column("name", Name, nullable=False),
         sa.Column("state", Name, nullable=False),
+        sa.Column("listed", sa.Boolean(), nullable=False),
+        sa.Column("repository_id", sa.BigInteger(), nullable=True),
         sa.Column("manifests", sa.BigInteger(), nullable=False),
         sa.Column("tags", sa.BigInteger(), nullable=False),
         sa.CheckConstraint("state IN ('waiting', 'done')", name="ck_import_repository_state"),
         sa.PrimaryKeyConstraint("name", name="pk_import_repository"),
         sqlite_with_rowid=False,
     )
+    op.create_index("import_waiting", "import_repository", ["name"], unique=False, **_where("state = 'waiting'"))
     op.create_table(
         "import_problem",
         sa.Column("id", Identity, nullable=False),
@@ -175,4 +179,5 @@ def _imports() -> None:
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("found_at", Instant, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_import_problem"),
+        sa.UniqueConstraint("path", "reason", name="uq_import_problem_path_reason"),
     )
