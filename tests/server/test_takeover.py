@@ -55,11 +55,11 @@ def test_a_volume_of_docker_registry_is_served_byte_for_byte(tmp_path: Path, col
     tree = Tree(tmp_path / "data").everything()
 
     with stackyard.start({}, folder=tmp_path) as ours:
-        assert pushing.served(ours) == before
+        assert pushing.served(ours) == before  # while it is read, perhaps
         assert ours.manifest("team/app", "deleted").status == 404
         assert ours.manifest("team/app", made["moved from"]["digest"]).status == 200
-        assert "Warning" not in ours.request("GET", "/v2/_catalog").headers
         ours.process.wait_for(lambda: "the volume is imported" in ours.log, "the import")
+        assert "Warning" not in ours.request("GET", "/v2/_catalog").headers
     assert Tree(tmp_path / "data").everything() == tree
 
 

@@ -13,6 +13,8 @@ _STILL_READING = header("warning", '199 - "the volume is still being read; repos
 
 async def list_repositories(registry: Registry, call: Catalog, request: Request) -> Answer:
     """200 with the names that the caller may pull."""
+    if registry.imports.pending:
+        await registry.imports.listed()
     names, more = await registry.repositories.page(after=call.last, limit=call.n, may_see=request.sees())
     more_headers = (
         [next_page(f"{request.prefix}/v2/_catalog?n={len(names)}&last={quote(names[-1])}")] if names and more else []

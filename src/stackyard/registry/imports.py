@@ -38,7 +38,8 @@ _NAMES = 200
 _UNREFERENCED = 100
 _COUNTED = 200
 _SECONDS_PER_LINE = 5.0
-_SPANS = 2
+# Seconds that a catalogue waits for the names, and how often it looks.
+_PATIENCE, _POLL = 5.0, 0.05
 
 Tell = Callable[[str, int, int], None]
 """Called with a repository's name when it is done, its manifests and its tags."""
@@ -77,6 +78,13 @@ class Imports:
             of_repository is None and repository and state == "listing" and await self._discover(repository)
         ):
             await self._import_once(repository)
+
+    async def listed(self) -> None:
+        """The names of all repositories on the volume are known, or `_PATIENCE` is over."""
+        for _ in range(int(_PATIENCE / _POLL)):
+            if not self.pending or (await self.progress()).state != "listing":
+                return
+            await asyncio.sleep(_POLL)
 
     async def adopt(self, digest: Digest, size: int) -> None:
         """Own what lies where a pushed blob would lie. To be awaited while `pending`, before it looks for a place.
