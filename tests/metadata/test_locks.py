@@ -35,7 +35,7 @@ from stackyard.metadata.database import Database, open_database
 from stackyard.metadata.errors import BlobVanished
 from stackyard.metadata.manifests import Pushed
 from stackyard.oci.digests import Digest
-from stackyard.oci.errors import ManifestBlobUnknown
+from stackyard.oci.errors import ManifestBlobUnknown, QuotaExceeded
 
 LAYER = b"layer"
 DIGEST = Digest.of(LAYER)
@@ -169,7 +169,7 @@ class Transaction:
         """What the step returns, or the class of what it raises; then its transaction is over."""
         try:
             result = await self.run(step)
-        except (ManifestBlobUnknown, BlobVanished) as refusal:
+        except (ManifestBlobUnknown, BlobVanished, QuotaExceeded) as refusal:
             await self.rollback()
             return type(refusal)
         await self.commit()

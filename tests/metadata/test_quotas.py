@@ -342,8 +342,10 @@ async def test_lowering_a_limit_below_the_usage_refuses_only_more(database: Data
     await database.write(push, "a", b"12345")
     await database.write(limit, "", 3)
 
-    await database.write(push, "b", b"12345")
-    with pytest.raises(QuotaExceeded):
+    assert await database.write(mount, "a", "b", b"12345")
+    with pytest.raises(QuotaExceeded, match="5 B of 3 B used"):
+        await database.write(put, "b", pushed(b"!"), "v1")
+    with pytest.raises(QuotaExceeded, match="5 B of 3 B used; delete"):
         await database.write(push, "b", b"!")
 
     assert await database.read(used, "") == (5, 0)
@@ -358,6 +360,92 @@ async def test_quotas_are_listed_in_the_order_of_their_prefixes(database: Databa
 
     assert [each.prefix for each in found + rest] == ["", "a/", "b/"]
     assert (found[0].max_bytes, found[0].max_repositories, found[0].updated_by) == (7, 8, ACTOR)
+
+
+async def test_what_is_collected_counts_no_more(database: Database) -> None:
+    await database.write(limit, "", 100)
+    for content in (b"one", b"three"):
+        await database.write(push, "a", content, promise=NOTHING)
+
+    await database.write(lambda c: collection.drop_link(c, _known(c, "a"), Digest.of(b"one")))
+
+    assert await database.read(used, "") == (5, 0)
+    assert await database.read(differences) == []
+
+
+async def test_a_link_collected_from_a_repository_half_off_its_quotas_is_not_counted_down_twice(
+    database: Database,
+) -> None:
+    contents = sorted([b"one", b"three", b"fifteen"], key=Digest.of)
+    await database.write(limit, "", 100)
+    for content in contents:
+        await database.write(push, "a", content, promise=NOTHING)
+        await database.write(push, "b", content)
+    await database.write(delete_repository, "a", step=1)
+
+    for content in contents:
+        await database.write(
+            lambda c, content: collection.drop_link(c, _known(c, "a", True), Digest.of(content)), content
+        )
+        assert await database.read(differences) == []
+
+    assert await database.read(used, "") == (15, 0)
+
+
+async def test_a_repository_that_is_emptied_counts_no_more(database: Database) -> None:
+    await database.write(limit, "", 100)
+    for content in (b"one", b"three"):
+        await database.write(push, "a", content, promise=NOTHING)
+    await database.write(put, "a", pushed(b"m"), "v1", promise=NOTHING)
+
+    await database.write(delete_repository, "a", step=1, undo=NOTHING)
+    for _ in range(9):
+        await database.write(lambda c: emptying.drop_repository(c, _known(c, "a", True)))
+        assert await database.read(differences) == []
+
+    assert await database.read(used, "") == (0, 0)
+    assert await database.read(lambda c: c.execute(select(repository)).all()) == []
+
+
+@pytest.mark.parametrize("counted", [1, 2, 3])
+@pytest.mark.parametrize("settled", [0, 1, 2, 4])
+@pytest.mark.parametrize("restored", [1, 2, 4])
+async def test_a_repository_goes_and_comes_back_while_its_first_quota_counts_it(
+    database: Database, counted: int, settled: int, restored: int
+) -> None:
+    for content in (b"1", b"22", b"4444", b"88888888"):
+        await database.write(push, "a", content)
+    await database.write(quotas.put, prefix="", max_bytes=99, max_repositories=9, source="api", actor=ACTOR)
+    await database.write(counting.count, limit=counted)
+
+    await database.write(delete_repository, "a", step=1)
+    for _ in range(settled):
+        await database.write(counting.settle, limit=1)
+    back = False
+    for _ in range(restored):
+        back = back or await database.write(restore_repository, "a", step=1)
+    while await database.write(counting.count, limit=1):
+        pass
+    while not back:
+        back = await database.write(restore_repository, "a", step=1)
+
+    assert await database.read(differences) == []
+    assert await database.read(used, "") == (15, 0)
+
+
+async def test_a_repository_whose_first_manifests_come_together_is_counted_once(database: Database) -> None:
+    await database.write(limit, "", 1000)
+    await database.write(repositories.ensure_locked, "a")
+
+    images = [pushed(b"%d" % number) for number in range(6)]
+    await asyncio.gather(*(database.write(put, "a", each, "v1") for each in images))
+
+    assert await database.read(used, "") == (6, 1)
+
+
+def _known(c: Connection, name: str, deleted: bool = False) -> int:
+    found = id_of(c, name, deleted=deleted)
+    return -1 if found is None else found
 
 
 async def test_writers_at_the_limit_never_pass_it_together(database: Database) -> None:

@@ -266,16 +266,13 @@ def allowance(c: Connection, account: Account, *, listed: bool = True) -> Allowa
     return tightest
 
 
-def obstacle(c: Connection, name: str, digest: str, size: int) -> Allowance | None:
-    """The quota that has no room for this blob in this repository, None when it fits: what counts already does."""
+def allowance_for(c: Connection, name: str, digest: str) -> Allowance | None:
+    """As `allowance`, for a blob of this digest in the repository: quotas that count it already leave it all."""
     row = _NAMED.one(c, name=name)
-    for quota_id in Account(*row).ids if row else ():
-        found = _LIMITS.one(c, id_=quota_id)
-        if found is None or found[1] is None or _COUNTS.one(c, quota_id_=quota_id, digest_=digest) is not None:
-            continue
-        if found[2] + size > found[1]:
-            return Allowance(found[0], found[2], found[1])
-    return None
+    if row is None:
+        return None
+    new = [each for each in Account(*row).ids if not _COUNTS.one(c, quota_id_=each, digest_=digest)]
+    return allowance(c, Account(row[0], ",".join(map(str, new)) or None))
 
 
 def charge(c: Connection, account: Account, sizes: Mapping[str, int], *, enforce: bool = True) -> None:

@@ -11,14 +11,15 @@ Every claim has a number, the fence, and every change of the session names it, s
 no row either.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, bindparam, func, or_, select
 
-from stackyard.metadata import clock, repositories
+from stackyard.metadata import clock, quotas, repositories
 from stackyard.metadata.errors import FenceLost
 from stackyard.metadata.prepared import Prepared, Row
+from stackyard.metadata.quotas import Account, Allowance
 from stackyard.metadata.schema import repository, upload
 from stackyard.oci import layout
 from stackyard.oci.digests import Digest
@@ -54,6 +55,8 @@ class Upload:
     """Every location the session ever had, to be deleted when it ends."""
     started_at: datetime
     actor: str
+    allowance: Allowance | None = None
+    """What quotas left when the session was claimed; None: there are none."""
 
 
 _COLUMNS = (
@@ -75,7 +78,11 @@ _ONE = _ALL.where(
     repository.c.deleted_at.is_(None),
 )
 _FIND = Prepared(_ONE)
-_LOCK = Prepared(_ONE.add_columns(upload.c.holder, clock.until(upload.c.claimed_until)).with_for_update(of=upload))
+_LOCK = Prepared(
+    _ONE.add_columns(
+        upload.c.holder, clock.until(upload.c.claimed_until), repository.c.id, repository.c.quotas
+    ).with_for_update(of=upload)
+)
 _INSERT = Prepared(
     upload.insert()
     .values(
@@ -135,13 +142,20 @@ _COUNT = Prepared(select(func.count()).select_from(upload))
 def start(
     c: Connection, *, repository: str, upload_id: str, algorithm: str, actor: str, claim: Claim | None = None
 ) -> Upload:
-    """Open a session, claimed at once when `claim` says so. The repository is made if need be."""
+    """Open a session, claimed at once when `claim` says so. The repository is made if need be.
+
+    Raises QuotaExceeded when nothing more fits, however small; with a `claim`, that is for the caller to see.
+    """
+    account, listed = repositories.ensure_account(c, repository)
+    allowance = quotas.allowance(c, account, listed=listed)
+    if allowance and not allowance.free and not claim:
+        raise allowance.refusal(0)
     location = layout.upload(upload_id, 0)
     fence = 1 if claim else 0
     started_at = _INSERT.scalar(
         c,
         upload_id=upload_id,
-        repository_id=repositories.ensure_locked(c, repository),
+        repository_id=account.repository_id,
         algorithm=algorithm,
         location=location,
         fence=fence,
@@ -149,7 +163,8 @@ def start(
         span=claim.span if claim else timedelta(),
         actor=actor,
     )
-    return Upload(upload_id, repository, location, 0, algorithm, None, fence, None, (location,), started_at, actor)
+    started = Upload(upload_id, repository, location, 0, algorithm, None, fence, None, (location,), started_at, actor)
+    return replace(started, allowance=allowance) if allowance else started
 
 
 def find(c: Connection, repository: str, upload_id: str) -> Upload | None:
@@ -168,7 +183,7 @@ def claim(c: Connection, *, repository: str, upload_id: str, holder: str, span: 
     row = _LOCK.one(c, repository=repository, upload_id=upload_id)
     if row is None:
         raise UploadUnknown()
-    *columns, other, left = row
+    *columns, other, left, repository_id, quota_ids = row
     if other is not None and left > 0:
         raise UploadBusy()
     found = _upload(tuple(columns))
@@ -186,7 +201,10 @@ def claim(c: Connection, *, repository: str, upload_id: str, holder: str, span: 
         span=span,
         target=location,
     )
-    return _upload(tuple(columns), location=location, taken_over_from=taken_over_from, writers=writers, claims=1)
+    claimed = _upload(tuple(columns), location=location, taken_over_from=taken_over_from, writers=writers, claims=1)
+    if quota_ids is None:
+        return claimed
+    return replace(claimed, allowance=quotas.allowance(c, Account(repository_id, quota_ids)))
 
 
 def renew(c: Connection, upload_id: str, fence: int, span: timedelta) -> None:
@@ -220,7 +238,7 @@ def cancel(c: Connection, repository: str, upload_id: str) -> Upload:
     if row is None:
         raise UploadUnknown()
     _DELETE.run(c, upload_id=upload_id)
-    return _upload(row[:-2])
+    return _upload(row[:-4])
 
 
 def stale(c: Connection, *, age: timedelta, limit: int) -> list[Upload]:

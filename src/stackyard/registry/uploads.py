@@ -17,15 +17,17 @@ from functools import partial
 
 from sqlalchemy import Connection
 
-from stackyard.metadata import blobs, uploads
+from stackyard.metadata import blobs, quotas, uploads
 from stackyard.metadata.blobs import Blob
 from stackyard.metadata.database import Database
 from stackyard.metadata.errors import FenceLost
+from stackyard.metadata.quotas import Allowance
 from stackyard.metadata.uploads import Claim, Upload
 from stackyard.oci import layout
 from stackyard.oci.digests import Digest, Hasher
 from stackyard.oci.errors import (
     DigestInvalid,
+    QuotaExceeded,
     SizeInvalid,
     TooManyRequests,
     UploadBusy,
@@ -84,7 +86,7 @@ class Uploads:
     _holder: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     async def start(self, repository: str, *, algorithm: str, actor: str) -> Upload:
-        """Open a session. It may be lost in a power cut: nothing was promised yet."""
+        """Open a session. It may be lost in a power cut: nothing was promised yet. Raises QuotaExceeded."""
         return await self.database.write_relaxed(
             uploads.start, repository=repository, upload_id=uuid.uuid4().hex, algorithm=algorithm, actor=actor
         )
@@ -106,10 +108,12 @@ class Uploads:
             UploadOutOfOrder: The chunk does not start where the session stands; the answer says where that is.
             UploadBusy: Another writer holds the session.
             SizeInvalid: The body is not as long as its range.
+            QuotaExceeded: It will not fit. The session has ended, so that its bytes take no space.
             BodyCut: The sender went away.
         """
         async with self._writing(), self._claimed(repository, upload_id) as session:
             self._check_start(session.upload, chunk)
+            await self._check_room(session, chunk, None)
             await self._receive(session, chunk, keep_partial=chunk.window is None)
             await self._release(session)
             return session.upload
@@ -214,6 +218,11 @@ class Uploads:
             session.closed = True
             left = await self.find(repository, upload_id)  # unknown, when it was ended and not taken over
             raise UploadBusy(headers={"Range": progress(left.offset)}) from None
+        except QuotaExceeded:
+            session.closed = True
+            with contextlib.suppress(UploadUnknown):
+                await asyncio.shield(self.cancel(repository, upload_id))
+            raise
         except LocationGone:
             # A power cut took bytes of a session that the row still tells of, or its last writer had moved them to
             # a blob's location and was killed before it said so. The client has to begin again.
@@ -267,6 +276,21 @@ class Uploads:
         if chunk.window and chunk.window[0] != upload.offset:
             raise UploadOutOfOrder(headers={"Range": progress(upload.offset)})
 
+    async def _check_room(self, session: "_Session", chunk: Chunk, digest: Digest | None) -> None:
+        """Refuse what the quotas have no room for before it is sent, as far as that is known; the commit decides.
+
+        What is counted already below every prefix that is full may be pushed all the same. Raises QuotaExceeded.
+        """
+        upload = session.upload
+        session.allowance = upload.allowance
+        if session.allowance is None:
+            return
+        size = upload.offset + (chunk.length or 0)
+        may_grow = chunk.body is not None and chunk.length is None
+        if digest is not None and (may_grow or size > session.allowance.free):
+            session.allowance = await self.database.read(quotas.allowance_for, upload.repository, digest)
+        session.check_room(size)
+
     async def _receive(self, session: "_Session", chunk: Chunk, *, keep_partial: bool) -> None:
         """Store the chunk, durably, and move the session's offset; on an error, as far as `keep_partial` says.
 
@@ -282,11 +306,15 @@ class Uploads:
             async with self.store.writer(upload.location, upload.offset, hasher) as writer:
                 try:
                     async for piece in chunk.body or _nothing():
+                        session.check_room(writer.size + len(piece))
                         await writer.write(piece)
                         await self._renew(session)
                     if chunk.window and writer.size != chunk.window[1]:
                         raise SizeInvalid("the body is not as long as its Content-Range")
                     whole = True
+                except QuotaExceeded:
+                    keep_partial = False
+                    raise
                 finally:
                     if whole or keep_partial:
                         await writer.finish(durable=True)
@@ -334,6 +362,7 @@ class Uploads:
         before = session.upload
         publication = Publication(self.database, self.imports, digest, actor, self.settings.promise, session.place)
         try:
+            await self._check_room(session, chunk, digest)
             if content is None or before.offset:
                 blob = await self._finish_stored(session, publication, chunk, content)
             else:
@@ -405,6 +434,13 @@ class _Session:
     renewed: float = field(default_factory=time.monotonic)
     closed: bool = False
     """Whether the row has been released or committed already."""
+    allowance: Allowance | None = None
+    """What its bytes may come to; None: any number."""
+
+    def check_room(self, size: int) -> None:
+        """Raises QuotaExceeded when so many bytes do not fit. Asks nobody: the commit does."""
+        if self.allowance is not None and size > self.allowance.free:
+            raise self.allowance.refusal(size)
 
     def moved(self, offset: int, hasher: Hasher | None) -> None:
         """The store holds `offset` bytes now."""
