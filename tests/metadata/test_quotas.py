@@ -407,9 +407,9 @@ async def test_a_repository_that_is_emptied_counts_no_more(database: Database) -
     assert await database.read(lambda c: c.execute(select(repository)).all()) == []
 
 
-@pytest.mark.parametrize("counted", [1, 2, 3])
-@pytest.mark.parametrize("settled", [0, 1, 2, 4])
-@pytest.mark.parametrize("restored", [1, 2, 4])
+@pytest.mark.parametrize("counted", [1, 3])
+@pytest.mark.parametrize("settled", [0, 1, 4])
+@pytest.mark.parametrize("restored", [1, 4])
 async def test_a_repository_goes_and_comes_back_while_its_first_quota_counts_it(
     database: Database, counted: int, settled: int, restored: int
 ) -> None:
