@@ -18,7 +18,7 @@ from stackyard.metadata.collection import (
     undo_ends,
 )
 from stackyard.metadata.prepared import Prepared
-from stackyard.metadata.schema import blob_link, manifest, repository, tag, tag_history, tag_pull
+from stackyard.metadata.schema import blob_link, manifest, repository, tag, tag_history, tag_pull, upload
 
 _MOST_ROWS = 500
 
@@ -42,7 +42,12 @@ _LEAVES = [
             key.in_(select(key).where(table.c.repository_id == bindparam("repository_id")).limit(bindparam("limit"))),
         )
     )
-    for table, key in ((tag, tag.c.name), (tag_history, tag_history.c.id), (tag_pull, tag_pull.c.name))
+    for table, key in (
+        (tag, tag.c.name),
+        (tag_history, tag_history.c.id),
+        (tag_pull, tag_pull.c.name),
+        (upload, upload.c.id),  # its bytes go as those of any ended session
+    )
 ]
 _MANIFESTS = Prepared(
     select(manifest.c.id, manifest.c.digest)

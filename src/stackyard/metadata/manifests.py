@@ -10,7 +10,7 @@ Locks, in this order: repository, children by digest, links by digest, the manif
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy import BindParameter, Connection, bindparam, exists, false, func, select, true
@@ -21,7 +21,7 @@ from stackyard.metadata.quotas import Account
 from stackyard.metadata.schema import LIVE, blob, blob_link, manifest, manifest_reference, repository, tag
 from stackyard.metadata.tags import delete_all_of, point
 from stackyard.oci.digests import Digest
-from stackyard.oci.errors import ManifestBlobUnknown
+from stackyard.oci.errors import ManifestBlobUnknown, NotRestorable
 
 _of_repository = (repository.c.name == bindparam("repository"), repository.c.deleted_at.is_(None))
 _BY_DIGEST = (
@@ -160,6 +160,11 @@ REFERENCE: dict[str, BindParameter[Any]] = {
     name: bindparam(name) for name in ("repository_id", "digest", "manifest_id", "kind", "required")
 }
 """The columns of a reference's row; their values are those of `reference_rows`."""
+_LOCK_TO_RESTORE = Prepared(
+    select(manifest.c.id, manifest.c.deleted_at, manifest.c.media_type, clock.until(manifest.c.restorable_until))
+    .where(manifest.c.repository_id == bindparam("repository_id"), manifest.c.digest == bindparam("digest"))
+    .with_for_update()
+)
 _INSERT = Prepared(
     manifest.insert()
     .values(**PUSHED, created_at=clock.now(), created_by=bindparam("actor"), promised_until=clock.after("promise"))
@@ -308,6 +313,26 @@ def delete(c: Connection, repository: str, digest: Digest, *, actor: str, undo: 
     quotas.discharge(c, account, [digest])
     quotas.discharge(c, account, _UNCOUNT_LINKS.column(c, repository_id_=repository_id, digest_=digest))
     return True
+
+
+def restore(c: Connection, repository_id: int, digest: str, *, promise: timedelta) -> tuple[int, datetime | None]:
+    """Lock a manifest and, if it was deleted, show it again.
+
+    Returns:
+        Its row, and when it had been deleted.
+
+    Raises:
+        NotRestorable: It is gone, or its undo span is over.
+    """
+    row = _LOCK_TO_RESTORE.one(c, repository_id=repository_id, digest=digest)
+    if row is None:
+        raise NotRestorable(f"{digest} is no longer stored")
+    manifest_id, deleted_at, media_type, left = row
+    if deleted_at is not None:
+        if left <= 0:
+            raise NotRestorable(f"{digest} was deleted and the time to restore it is over")
+        _REVIVE.run(c, manifest_id=manifest_id, media_type=media_type, promise=promise)
+    return manifest_id, deleted_at
 
 
 def referrers(

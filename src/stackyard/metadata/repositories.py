@@ -1,11 +1,14 @@
 """Repositories: names that were pushed to."""
 
+from datetime import timedelta
+
 from sqlalchemy import Connection, bindparam, select
 
-from stackyard.metadata import clock, quotas
+from stackyard.metadata import audit, clock, due, quotas
 from stackyard.metadata.prepared import Prepared, Row
 from stackyard.metadata.quotas import Account
 from stackyard.metadata.schema import repository
+from stackyard.oci.errors import AlreadyThere, NotRestorable
 
 _PAGE = Prepared(
     select(repository.c.name)
@@ -35,6 +38,35 @@ _EXISTS = Prepared(
 )
 
 
+_LOCK_FOR_DELETION = Prepared(
+    select(repository.c.id)
+    .where(repository.c.name == bindparam("name"), repository.c.deleted_at.is_(None))
+    .with_for_update()
+)
+_DELETE = Prepared(
+    repository.update()
+    .where(repository.c.id == bindparam("id_"))
+    .values(deleted_at=clock.now(), deleted_by=bindparam("actor"), restorable_until=clock.after("undo"))
+)
+_LOCK_LAST_DELETED = Prepared(
+    select(repository.c.id)
+    .where(
+        repository.c.name == bindparam("name"),
+        repository.c.deleted_at.is_not(None),
+        repository.c.restorable_until > clock.now(),
+        repository.c.listed,
+    )
+    .order_by(repository.c.deleted_at.desc(), repository.c.id.desc())
+    .limit(1)
+    .with_for_update()
+)
+_RESTORE = Prepared(
+    repository.update()
+    .where(repository.c.id == bindparam("id_"))
+    .values(deleted_at=None, deleted_by=None, restorable_until=None)
+)
+
+
 def page(c: Connection, *, after: str, limit: int) -> list[str]:
     """Names of repositories that ever held a manifest, in byte order, strictly after `after` ('': from the first)."""
     return _PAGE.column(c, after=after, limit=limit)
@@ -43,6 +75,40 @@ def page(c: Connection, *, after: str, limit: int) -> list[str]:
 def exists(c: Connection, name: str) -> bool:
     """Whether the repository ever held a manifest and is not deleted."""
     return _EXISTS.one(c, name=name) is not None
+
+
+def delete(c: Connection, name: str, *, actor: str, undo: timedelta) -> bool:
+    """Hide the repository with all it holds; it can be restored for `undo`. False when there is none.
+
+    Waits for pushes to it that are being committed. The next push makes a new repository of this name.
+    """
+    repository_id = _LOCK_FOR_DELETION.scalar(c, name=name)
+    if repository_id is None:
+        return False
+    _DELETE.run(c, id_=repository_id, actor=actor, undo=undo)
+    due.add_repository(c, repository_id, wait=undo)
+    audit.record(c, actor=actor, action="repository.delete", repository=name)
+    return True
+
+
+def restore(c: Connection, name: str, *, actor: str) -> None:
+    """Show the repository of this name that was deleted last, as it was.
+
+    Raises:
+        NotRestorable: None was deleted, or its undo span is over.
+        AlreadyThere: Meanwhile another one was pushed under the name.
+    """
+    repository_id = _LOCK_LAST_DELETED.scalar(c, name=name)
+    if repository_id is None:
+        raise NotRestorable(f"no repository {name} was deleted that can still be restored")
+    there = _LOCKED.one(c, name=name)
+    if there is not None and there[1]:
+        raise AlreadyThere(f"a new repository {name} was pushed meanwhile: delete that one first")
+    if there is not None:  # only an upload was begun in it
+        _DELETE.run(c, id_=there[0], actor=actor, undo=timedelta())
+        due.add_repository(c, there[0], wait=timedelta())
+    _RESTORE.run(c, id_=repository_id)
+    audit.record(c, actor=actor, action="repository.restore", repository=name)
 
 
 def find_locked(c: Connection, name: str) -> int | None:

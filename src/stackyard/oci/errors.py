@@ -5,6 +5,7 @@ RegistryError
 ├── BlobUnknown · RangeNotSatisfiable
 ├── UploadUnknown · UploadInvalid · UploadOutOfOrder · UploadBusy
 ├── ManifestUnknown · ManifestInvalid · ManifestTooLarge · ManifestBlobUnknown · TooManyTags
+├── NotRestorable · AlreadyThere · StillNeeded
 ├── Unauthorized · Denied (QuotaExceeded) · TooManyRequests
 └── Unsupported · RouteUnknown · Unavailable · StorageFull · BadRequest
 
@@ -153,6 +154,24 @@ class ManifestBlobUnknown(RegistryError):
     def entries(self) -> list[dict[str, object]]:
         """One entry per missing digest, as Distribution answers."""
         return [{"code": self.code, "message": self.text, "detail": {"digest": digest}} for digest in self.missing]
+
+
+class NotRestorable(RegistryError):
+    """What was deleted is gone for good, or was never there."""
+
+    code, status, message = "MANIFEST_UNKNOWN", 404, "it can no longer be restored"
+
+
+class AlreadyThere(RegistryError):
+    """Something else has taken the place."""
+
+    code, status, message = "DENIED", 409, "there is something of this name already"
+
+
+class StillNeeded(RegistryError):
+    """Other content needs it."""
+
+    code, status, message = "DENIED", 409, "other content needs it"
 
 
 class TooManyTags(RegistryError):
