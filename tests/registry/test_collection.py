@@ -2,69 +2,28 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import select, text
-from tests.metadata.making import ACTOR, HOUR, NOTHING, WEEK, child, layer, pushed, put
+from tests.metadata.making import ACTOR, HOUR, NOTHING, WEEK, child, pushed, put
+from tests.registry.making import SHORT, delete, locations, push, push_image
 
-from stackyard.metadata import blobs, holds, leases, manifests
+from stackyard.metadata import blobs, holds, leases
 from stackyard.metadata.database import Database
 from stackyard.metadata.due import ready
 from stackyard.metadata.errors import LeaseLost
-from stackyard.metadata.manifests import Pushed
 from stackyard.metadata.schema import blob, blob_link, due, manifest_reference
 from stackyard.oci.digests import Digest
 from stackyard.oci.errors import Unavailable
 from stackyard.registry.collection import Collection, Freed, Held
 from stackyard.registry.registry import Registry
 from stackyard.registry.settings import Settings
-from stackyard.registry.uploads import Chunk
 from stackyard.storage.driver import StorageError
 from stackyard.storage.memory import MemoryStore
 
-SHORT = Settings(delete_enabled=True, promise=NOTHING, undo=NOTHING)
 BASE, LAYER, OTHER = b"base" * 10, b"layer" * 10, b"other" * 10
-
-
-@pytest.fixture
-async def store() -> AsyncIterator[MemoryStore]:
-    store = MemoryStore()
-    yield store
-    await store.close()
-
-
-@pytest.fixture
-def registry(store: MemoryStore, database: Database) -> Registry:
-    return Registry.over(store, database, SHORT)
-
-
-async def push(registry: Registry, repository: str, content: bytes) -> Digest:
-    digest = Digest.of(content)
-    upload = await registry.uploads.start(repository, algorithm="sha256", actor=ACTOR)
-
-    async def body() -> AsyncIterator[bytes]:
-        yield content
-
-    await registry.uploads.finish(repository, upload.id, digest, Chunk(body(), length=len(content)), actor=ACTOR)
-    return digest
-
-
-async def push_image(registry: Registry, database: Database, repository: str, tag: str, *contents: bytes) -> Pushed:
-    layers = [layer(await push(registry, repository, content)) for content in contents]
-    image = pushed(json.dumps([tag, *(one.digest for one in layers)]).encode(), layers)
-    await database.write(put, repository, image, tag, promise=NOTHING, undo=NOTHING)
-    return image
-
-
-async def delete(database: Database, repository: str, image: Pushed, undo: timedelta = NOTHING) -> None:
-    assert await database.write(manifests.delete, repository, image.digest, actor=ACTOR, undo=undo)
-
-
-async def locations(store: MemoryStore) -> set[str]:
-    return {found.location async for found in store.walk("docker")}
 
 
 async def rows(database: Database, table: Any) -> int:

@@ -5,7 +5,7 @@ What other content needs stays, and is told.
 
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import BindParameter, Connection, bindparam, select
 
 from stackyard.metadata import clock, due
 from stackyard.metadata.collection import AT_ONCE, erase_manifest
@@ -34,7 +34,7 @@ _REPOSITORY = Prepared(
     .where(repository.c.name == bindparam("name"), repository.c.deleted_at.is_(None))
     .with_for_update()
 )
-_here = bindparam("repository_id")
+_here: BindParameter[int] = bindparam("repository_id")
 _TAG = Prepared(
     select(manifest.c.digest)
     .join(tag, tag.c.manifest_id == manifest.c.id)
@@ -143,7 +143,7 @@ def purge_blob(c: Connection, digest: str) -> Purged:
 
 def end_promises(c: Connection, repository_id: int) -> bool:
     """Nothing of this repository is promised any more; False when there is no more to do."""
-    return any([statement.run(c, repository_id_=repository_id) for statement in _END_PROMISES])
+    return sum(statement.run(c, repository_id_=repository_id) for statement in _END_PROMISES) > 0
 
 
 def digests(c: Connection, repository_id: int, *, after: str) -> list[str]:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from sqlalchemy import Connection, select
 
 from stackyard.metadata import clock, due
-from stackyard.metadata.collection import Look, drop_link, drop_manifest, mark_blobs
+from stackyard.metadata.collection import SOON, Look, drop_link, drop_manifest, mark_blobs
 from stackyard.metadata.due import Entry
 from stackyard.metadata.emptying import drop_repository
 from stackyard.metadata.prepared import Prepared
@@ -23,7 +23,7 @@ def collect(c: Connection, entries: Sequence[Entry], *, grace: timedelta, reader
     now = _NOW.scalar(c)
     for entry in entries:
         look = looks[entry] = _look(c, entry, grace, readers)
-        if look.doomed or (look.again and entry.due_at > now):
+        if look.doomed or (look.again > SOON and not look.gone and entry.due_at > now):
             continue
         if look.again:
             due.add_again(c, entry, wait=look.again)

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from stackyard.metadata import manifests, tags
+from stackyard.metadata import history, manifests, tags
 from stackyard.metadata.database import Database
 from stackyard.metadata.manifests import Pushed
 from stackyard.oci.digests import Digest
@@ -131,6 +131,22 @@ class Manifests:
             )
         if not deleted:
             raise ManifestUnknown(reference=reference)
+
+    async def restore(self, repository: str, digest: Digest, *, actor: str) -> list[str]:
+        """Show a deleted manifest again, with the tags that went with it and are still free; their names.
+
+        Raises:
+            NameUnknown: There is no such repository.
+            NotRestorable: It is gone for good.
+        """
+        return await self.database.write(
+            history.restore_manifest,
+            repository,
+            digest,
+            actor=actor,
+            promise=self.settings.promise,
+            undo=self.settings.undo,
+        )
 
     def _check_urls(self, one: Reference) -> None:
         """`validation.manifests.urls`: where set, foreign layers may point only where it allows."""

@@ -13,6 +13,7 @@ from stackyard.registry.leases import Leases
 from stackyard.registry.listings import Listings
 from stackyard.registry.manifests import Manifests
 from stackyard.registry.pulls import Pulls
+from stackyard.registry.purge import Purge
 from stackyard.registry.referrers import Referrers
 from stackyard.registry.repositories import Repositories
 from stackyard.registry.rules import Rules
@@ -39,6 +40,7 @@ class Registry:
     pulls: Pulls
     rules: Rules
     collection: Collection
+    purge: Purge
     listings: Listings
     imports: Imports
 
@@ -69,6 +71,7 @@ class Registry:
             Pulls(database),
             Rules(database),
             Collection(store, database, Leases(database)),
+            Purge(store, database),
             Listings(database),
             imports,
         )

@@ -1,11 +1,11 @@
-"""Repositories: the catalogue."""
+"""Repositories: the catalogue, deleting and bringing back."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from stackyard.metadata import imports, repositories
 from stackyard.metadata.database import Database
-from stackyard.oci.errors import PaginationInvalid
+from stackyard.oci.errors import NameUnknown, PaginationInvalid
 from stackyard.registry.imports import Imports
 from stackyard.registry.settings import Settings
 
@@ -43,3 +43,17 @@ class Repositories:
                 break
             after = names[-1]
         return shown[:wanted], len(shown) > wanted
+
+    async def delete(self, name: str, *, actor: str) -> None:
+        """Hide it with all that it holds; it can be restored until the undo span ends. Raises NameUnknown."""
+        if not await self.database.write(repositories.delete, name, actor=actor, undo=self.settings.undo):
+            raise NameUnknown(f"there is no repository {name}")
+
+    async def restore(self, name: str, *, actor: str) -> None:
+        """Show the one that was deleted last under this name.
+
+        Raises:
+            NotRestorable: There is none, or its undo span is over.
+            AlreadyThere: Another one was pushed meanwhile.
+        """
+        await self.database.write(repositories.restore, name, actor=actor)

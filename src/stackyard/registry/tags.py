@@ -1,9 +1,12 @@
-"""Tags: list them."""
+"""Tags: list them, look back, and bring back."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
-from stackyard.metadata import repositories, tags
+from stackyard.metadata import history, repositories, tags
 from stackyard.metadata.database import Database
+from stackyard.metadata.history import Past
+from stackyard.oci.digests import Digest
 from stackyard.oci.errors import NameUnknown
 from stackyard.registry.settings import Settings
 
@@ -40,6 +43,41 @@ class Tags:
             count, last, array = await self._batch(repository, last)
             arrays += [array] if count else []
         return f"[{','.join(one[1:-1] for one in arrays)}]"
+
+    async def current(self, repository: str, tag: str) -> Past | None:
+        """What the tag points to now; None when there is no such tag."""
+        return await self.database.read(history.current, repository, tag)
+
+    async def history(self, repository: str, tag: str, *, before: int, limit: int) -> list[tuple[int, Past]]:
+        """What the tag pointed to before now, the last first, each with its number: those below `before`.
+
+        Raises:
+            NameUnknown: There is no such repository.
+        """
+        found = await self.database.read(history.page, repository, tag, before=before, limit=limit)
+        if not found:
+            await self._check_known(repository)
+        return found
+
+    async def restore(
+        self, repository: str, tag: str, *, digest: Digest | None, at: datetime | None, actor: str
+    ) -> str:
+        """Point the tag again to `digest`, to what it pointed to `at` a time, or to the last other one; the digest.
+
+        Raises:
+            NameUnknown: There is no such repository.
+            NotRestorable: Nothing is known of it, or the manifest is gone.
+        """
+        return await self.database.write(
+            history.restore_tag,
+            repository=repository,
+            tag=tag,
+            digest=digest,
+            at=at,
+            actor=actor,
+            promise=self.settings.promise,
+            undo=self.settings.undo,
+        )
 
     async def _batch(self, repository: str, after: str) -> tuple[int, str, str]:
         return await self.database.read(tags.page_as_json, repository, after=after, limit=_BATCH)
