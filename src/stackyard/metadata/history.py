@@ -7,8 +7,8 @@ from sqlalchemy import Connection, bindparam, select
 
 from stackyard.metadata import audit, clock, manifests, repositories
 from stackyard.metadata.prepared import Prepared
+from stackyard.metadata.quotas import Account
 from stackyard.metadata.schema import manifest, repository, tag, tag_history
-from stackyard.metadata.tags import point
 from stackyard.oci.digests import Digest
 from stackyard.oci.errors import NameUnknown, NotRestorable
 
@@ -137,13 +137,11 @@ def restore_tag(  # noqa: PLR0913 - one transaction has to know all of it
     Raises:
         NameUnknown: There is no such repository.
         NotRestorable: Nothing is known of it, or the manifest is gone.
+        QuotaExceeded: It does not fit any more.
     """
-    repository_id = repositories.find_locked(c, repository)
-    if repository_id is None:
-        raise NameUnknown(f"there is no repository {repository}")
-    wanted = digest or _find(c, repository_id, repository, tag, at)
-    manifest_id, _ = manifests.restore(c, repository_id, wanted, promise=promise)
-    point(c, repository_id=repository_id, tag=tag, manifest_id=manifest_id, actor=actor, undo=undo)
+    account = _account(c, repository)
+    wanted = digest or _find(c, account.repository_id, repository, tag, at)
+    manifests.restore(c, account, wanted, [tag], actor=actor, promise=promise, undo=undo)
     audit.record(c, actor=actor, action="tag.restore", repository=repository, tag=tag, digest=wanted)
     return wanted
 
@@ -155,17 +153,22 @@ def restore_manifest(
 
     Returns the tags. Raises as `restore_tag`.
     """
-    repository_id = repositories.find_locked(c, repository)
-    if repository_id is None:
-        raise NameUnknown(f"there is no repository {repository}")
-    manifest_id, deleted_at = manifests.restore(c, repository_id, digest, promise=promise)
+    account = _account(c, repository)
     names: list[str] = []
+    deleted_at = manifests.deleted_at(c, account.repository_id, digest)
     if deleted_at is not None:
-        names = _WENT_WITH.column(c, repository_id=repository_id, digest=digest, deleted_at=deleted_at)
-        for name in names:
-            point(c, repository_id=repository_id, tag=name, manifest_id=manifest_id, actor=actor, undo=undo)
+        names = _WENT_WITH.column(c, repository_id=account.repository_id, digest=digest, deleted_at=deleted_at)
+    manifests.restore(c, account, digest, names, actor=actor, promise=promise, undo=undo)
+    if deleted_at is not None:
         audit.record(c, actor=actor, action="manifest.restore", repository=repository, digest=digest, tags=names)
     return names
+
+
+def _account(c: Connection, repository: str) -> Account:
+    account = repositories.find_account(c, repository)
+    if account is None:
+        raise NameUnknown(f"there is no repository {repository}")
+    return account
 
 
 def _find(c: Connection, repository_id: int, repository: str, tag: str, at: datetime | None) -> str:

@@ -4,11 +4,14 @@ from datetime import timedelta
 
 from sqlalchemy import Connection, bindparam, select
 
-from stackyard.metadata import audit, clock, due, quotas
+from stackyard.metadata import audit, clock, counting, due, quotas
 from stackyard.metadata.prepared import Prepared, Row
 from stackyard.metadata.quotas import Account
 from stackyard.metadata.schema import repository
 from stackyard.oci.errors import AlreadyThere, NotRestorable
+
+_DIGESTS = 500
+"""Counted in one transaction."""
 
 _PAGE = Prepared(
     select(repository.c.name)
@@ -85,18 +88,18 @@ def delete(c: Connection, name: str, *, actor: str, undo: timedelta) -> bool:
     repository_id = _LOCK_FOR_DELETION.scalar(c, name=name)
     if repository_id is None:
         return False
-    _DELETE.run(c, id_=repository_id, actor=actor, undo=undo)
-    due.add_repository(c, repository_id, wait=undo)
+    _hide(c, repository_id, actor, undo)
     audit.record(c, actor=actor, action="repository.delete", repository=name)
     return True
 
 
-def restore(c: Connection, name: str, *, actor: str) -> None:
-    """Show the repository of this name that was deleted last, as it was.
+def restore(c: Connection, name: str, *, actor: str) -> bool:
+    """Show the repository of this name that was deleted last, as it was. To be called until it is True.
 
     Raises:
         NotRestorable: None was deleted, or its undo span is over.
         AlreadyThere: Meanwhile another one was pushed under the name.
+        QuotaExceeded: It does not fit any more.
     """
     repository_id = _LOCK_LAST_DELETED.scalar(c, name=name)
     if repository_id is None:
@@ -105,10 +108,18 @@ def restore(c: Connection, name: str, *, actor: str) -> None:
     if there is not None and there[1]:
         raise AlreadyThere(f"a new repository {name} was pushed meanwhile: delete that one first")
     if there is not None:  # only an upload was begun in it
-        _DELETE.run(c, id_=there[0], actor=actor, undo=timedelta())
-        due.add_repository(c, there[0], wait=timedelta())
+        _hide(c, there[0], actor, timedelta())
+    if not counting.reopen(c, repository_id, limit=_DIGESTS):
+        return False
     _RESTORE.run(c, id_=repository_id)
     audit.record(c, actor=actor, action="repository.restore", repository=name)
+    return True
+
+
+def _hide(c: Connection, repository_id: int, actor: str, undo: timedelta) -> None:
+    _DELETE.run(c, id_=repository_id, actor=actor, undo=undo)
+    due.add_repository(c, repository_id, wait=undo)
+    counting.close(c, repository_id, limit=_DIGESTS)
 
 
 def find_locked(c: Connection, name: str) -> int | None:

@@ -104,6 +104,7 @@ repository = Table(
     Column("settle_after", Instant),
 )
 _partial("repository_name", repository.c.name, where="deleted_at IS NULL", unique=True)
+_partial("repository_deleted", repository.c.name, repository.c.deleted_at, where="deleted_at IS NOT NULL")
 _partial("repository_unsettled", repository.c.id, where="deleted_at IS NOT NULL AND quotas IS NOT NULL")
 
 # A location is owned by exactly one row, from before its first byte until after its last (`copy` counts a digest's

@@ -185,12 +185,12 @@ class Collection:
         """Bytes, then rows, then the entries that told of them."""
         for batch in _batches([(entry, look) for entry, look in looks.items() if look.doomed]):
             lease.require()
-            doomed = [one for _, look in batch for one in look.doomed]
-            answers = await asyncio.gather(*(self._delete_bytes(one) for one in doomed))
-            gone = {one.blob_id for one, deleted in zip(doomed, answers, strict=True) if deleted}
+            doomed = {one.blob_id: one for _, look in batch for one in look.doomed}  # two entries may tell of one
+            answers = await asyncio.gather(*(self._delete_bytes(one) for one in doomed.values()))
+            gone = {blob_id for blob_id, deleted in zip(doomed, answers, strict=True) if deleted}
             await lease.write(_forget, batch, gone)
             freed.blobs += len(gone)
-            freed.size += sum(one.size for one in doomed if one.blob_id in gone)
+            freed.size += sum(doomed[blob_id].size for blob_id in gone)
 
     async def _delete_bytes(self, doomed: Doomed) -> bool:
         try:

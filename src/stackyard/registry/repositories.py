@@ -55,5 +55,7 @@ class Repositories:
         Raises:
             NotRestorable: There is none, or its undo span is over.
             AlreadyThere: Another one was pushed meanwhile.
+            QuotaExceeded: It does not fit any more.
         """
-        await self.database.write(repositories.restore, name, actor=actor)
+        while not await self.database.write(repositories.restore, name, actor=actor):
+            pass

@@ -40,6 +40,9 @@ def _content() -> None:
         "postgresql": "CAST(EXTRACT(EPOCH FROM statement_timestamp()) * 1000000 AS BIGINT)",
     }[op.get_bind().dialect.name]
     op.execute(f"UPDATE installation SET pulls_since = {now}")  # noqa: S608 - two constants
+    op.create_index(
+        "repository_deleted", "repository", ["name", "deleted_at"], unique=False, **_where("deleted_at IS NOT NULL")
+    )
     op.add_column("blob", sa.Column("verified_at", Instant, nullable=True))
     op.add_column("blob", sa.Column("damage", sa.Text(), nullable=True))
     op.add_column("manifest", sa.Column("expires_after", sa.BigInteger(), nullable=True))
