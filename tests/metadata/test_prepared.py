@@ -17,7 +17,9 @@ from stackyard.metadata import (
     keys,
     manifests,
     pulls,
+    reach,
     repositories,
+    rules,
     sqlite,
     tags,
     uploads,
@@ -26,7 +28,7 @@ from stackyard.metadata.database import Database
 from stackyard.metadata.prepared import Prepared, TextList, each
 from stackyard.metadata.schema import installation, repository
 
-MODULES = [blobs, collection, due, keys, manifests, pulls, repositories, tags, uploads]
+MODULES = [blobs, collection, due, keys, manifests, pulls, reach, repositories, rules, tags, uploads]
 _PG: Dialect = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
 
 
@@ -39,7 +41,7 @@ def _statements() -> Iterator[tuple[str, Prepared]]:
 
 STATEMENTS = dict(_statements())
 # One row, a few, or all open sessions: small by nature.
-SMALL = {"keys._CURRENT", "keys._LOCK", "uploads._COUNT"}
+SMALL = {"keys._CURRENT", "keys._LOCK", "rules._ALL", "uploads._COUNT"}
 
 
 @pytest.mark.parametrize("name", STATEMENTS)

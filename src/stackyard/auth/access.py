@@ -127,11 +127,11 @@ class Access:
         """Whether the caller may do this: the token carries it, and the policy, now, agrees."""
         if not principal.carries(action, repository):
             return False
-        return self._administers(principal) or self.policy.allows(principal, action, repository)
+        return self.administers(principal) or self.policy.allows(principal, action, repository)
 
     def is_admin(self, principal: Principal) -> bool:
         """Whether the caller may administrate. A token for repositories is not enough for it."""
-        return principal.grants is None and self._administers(principal)
+        return principal.grants is None and self.administers(principal)
 
     def may_list_catalog(self, principal: Principal) -> bool:
         """Whether the caller may ask for the list of repositories."""
@@ -139,12 +139,12 @@ class Access:
 
     def sees_all(self, principal: Principal) -> bool:
         """Whether the list needs no filtering for this caller."""
-        return self._administers(principal) or self.issuer is None
+        return self.administers(principal) or self.issuer is None
 
     def lists(self, principal: Principal, repository: str) -> bool:
         """Whether this repository belongs on the caller's list. A token for the list names no repositories, so this
         is another question than whether the token lets one pull."""
-        return self._administers(principal) or self.policy.lists(principal, repository)
+        return self.administers(principal) or self.policy.lists(principal, repository)
 
     def admits(self, principal: Principal) -> bool:
         """Whether `GET /v2/` answers 200. Where tokens are in use an anonymous one is enough, but none is not:
@@ -161,7 +161,8 @@ class Access:
         if not self.may_list_catalog(principal):
             raise self.refusal(principal)
 
-    def _administers(self, principal: Principal) -> bool:
+    def administers(self, principal: Principal) -> bool:
+        """Whether the caller is an administrator, whatever its token was given for."""
         return principal.kind is Kind.USER and principal.name in self.admins
 
     # What to answer?

@@ -30,7 +30,13 @@ async def put_manifest(registry: Registry, call: PutManifest, request: Request) 
     payload = await request.read(registry.settings.max_manifest, ManifestTooLarge)
     content_type = request.header(b"content-type")
     manifest = await registry.manifests.put(
-        call.repository, call.reference, call.tags, payload, content_type, actor=request.actor
+        call.repository,
+        call.reference,
+        call.tags,
+        payload,
+        content_type,
+        actor=request.actor,
+        admin=request.is_admin,
     )
     reference = manifest.digest if isinstance(call.reference, Digest) else call.reference
     headers = [
@@ -45,5 +51,5 @@ async def put_manifest(registry: Registry, call: PutManifest, request: Request) 
 
 async def delete_manifest(registry: Registry, call: DeleteManifest, request: Request) -> Answer:
     """202."""
-    await registry.manifests.delete(call.repository, call.reference, actor=request.actor)
+    await registry.manifests.delete(call.repository, call.reference, actor=request.actor, admin=request.is_admin)
     return Answer(202)

@@ -32,6 +32,11 @@ class Request:
         return self.principal.actor
 
     @property
+    def is_admin(self) -> bool:
+        """Whether the caller is an administrator, also where it shows a token that was given for this."""
+        return self._access.administers(self.principal)
+
+    @property
     def address(self) -> str:
         """The client's address, as far as trusted proxies tell it."""
         return self._origins.address(self.scope)

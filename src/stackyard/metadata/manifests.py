@@ -9,17 +9,17 @@ Locks, in this order: repository, children by digest, links by digest, the manif
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import BindParameter, Connection, bindparam, exists, false, func, select, true
+from sqlalchemy import BindParameter, Connection, Text, bindparam, exists, false, func, literal_column, select, true
 
 from stackyard.metadata import clock, due, quotas, repositories
 from stackyard.metadata.prepared import Prepared, TextList, each
 from stackyard.metadata.quotas import Account
 from stackyard.metadata.schema import LIVE, blob, blob_link, manifest, manifest_reference, repository, tag
-from stackyard.metadata.tags import delete_all_of, point
+from stackyard.metadata.tags import Guard, delete_all_of, point
 from stackyard.oci.digests import Digest
 from stackyard.oci.errors import ManifestBlobUnknown, NotRestorable
 
@@ -77,6 +77,8 @@ class Pushed:
     subject: Digest | None = None
     platform: str | None = None
     annotations: Mapping[str, str] | None = None
+    expires_after: timedelta | None = None
+    """How long a tag may point here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,8 @@ class Referrer:
     annotations: dict[str, str]
 
 
+# What BuildKit's attestations say of themselves.
+_NO_PLATFORM = literal_column("'unknown/unknown'", Text())
 _wanted = each(bindparam("digests", type_=TextList()))
 _LOCK_LINKS = Prepared(
     select(blob_link.c.digest, blob.c.size, blob_link.c.counted)
@@ -134,6 +138,15 @@ _LOCK_CHILDREN = Prepared(
     .order_by(manifest.c.digest)
     .with_for_update(read=True)
 )
+_SECOND = timedelta(seconds=1)
+_EXPIRY = Prepared(
+    select(func.count(), func.count(manifest.c.expires_after), func.max(manifest.c.expires_after)).where(
+        manifest.c.repository_id == bindparam("repository_id"),
+        manifest.c.digest.op("IN")(_wanted),
+        manifest.c.deleted_at.is_(None),
+        manifest.c.platform != _NO_PLATFORM,
+    )
+)
 _LOCK = Prepared(
     select(manifest.c.id, manifest.c.deleted_at)
     .where(manifest.c.repository_id == bindparam("repository_id"), manifest.c.digest == bindparam("digest"))
@@ -153,6 +166,7 @@ PUSHED: dict[str, BindParameter[Any]] = {
         "subject",
         "annotations",
         "payload",
+        "expires_after",
     )
 }
 """The columns of a manifest's row that come from what was pushed, for INSERTs; their values are `pushed_row`'s."""
@@ -288,6 +302,7 @@ def put(  # noqa: PLR0913 - one transaction has to know all of it
     actor: str,
     promise: timedelta,
     undo: timedelta,
+    guard: Guard | None = None,
 ) -> None:
     """Show the manifest in this repository, under its digest and these tags. Pushing it again changes nothing else.
 
@@ -300,13 +315,24 @@ def put(  # noqa: PLR0913 - one transaction has to know all of it
     Raises:
         ManifestBlobUnknown: With everything it needs that is not in this repository.
         QuotaExceeded: It does not fit, or is the first of one repository too many.
+        RegistryError: The guard refuses a tag.
     """
     account, listed = repositories.ensure_account(c, repository)
     repository_id = account.repository_id
     uncounted = _check_references(c, repository_id, manifest.references)
-    manifest_id, is_new = _store(c, repository_id, manifest, actor, promise)
+    expires_after = manifest.expires_after or _expiry_of_children(c, repository_id, manifest.references)
+    manifest_id, is_new = _store(c, repository_id, replace(manifest, expires_after=expires_after), actor, promise)
     for name in tags:
-        point(c, repository_id=repository_id, tag=name, manifest_id=manifest_id, actor=actor, undo=undo)
+        point(
+            c,
+            repository_id=repository_id,
+            tag=name,
+            manifest_id=manifest_id,
+            actor=actor,
+            undo=undo,
+            expires_after=expires_after,
+            guard=guard,
+        )
     if not tags:
         due.add_manifest(c, repository_id, manifest.digest, wait=promise)
     if not listed:
@@ -326,11 +352,13 @@ def count(c: Connection, account: Account, links: Mapping[str, int], manifests: 
         quotas.charge(c, account, {each: links[each] for each in digests})
 
 
-def delete(c: Connection, repository: str, digest: Digest, *, actor: str, undo: timedelta) -> bool:
+def delete(
+    c: Connection, repository: str, digest: Digest, *, actor: str, undo: timedelta, guard: Guard | None = None
+) -> bool:
     """Hide the manifest and remove every tag that points to it; both can be restored for `undo`.
 
     False when it was not to be seen. What it names stays until the row goes, and quotas count it no more, unless
-    another manifest needs it.
+    another manifest needs it. Raises what the guard does.
     """
     account = repositories.find_account(c, repository)
     if account is None:
@@ -340,6 +368,8 @@ def delete(c: Connection, repository: str, digest: Digest, *, actor: str, undo: 
     row = _LOCK.one(c, repository_id=repository_id, digest=digest)
     if row is None or row[1] is not None:
         return False
+    if guard:
+        guard.on_delete_manifest(c, repository_id, digest)
     _DELETE.run(c, manifest_id=row[0], actor=actor, undo=undo)
     delete_all_of(c, repository_id, manifest_id=row[0], digest=digest, actor=actor, undo=undo)
     due.add_manifest(c, repository_id, digest, wait=undo)
@@ -401,6 +431,15 @@ def referrers(
     ]
 
 
+def _expiry_of_children(c: Connection, repository_id: int, references: Sequence[Reference]) -> timedelta | None:
+    """An index of images which all expire, each for its platform, expires with the last of them."""
+    children = [one.digest for one in references if one.kind == "child"]
+    if not children:
+        return None
+    images, expire, last = _EXPIRY.one(c, repository_id=repository_id, digests=children) or (0, 0, None)
+    return last * _SECOND if images and images == expire else None
+
+
 def _check_references(c: Connection, repository_id: int, references: Sequence[Reference]) -> dict[str, int]:
     """What it names is there, and stays. The sizes of the links among it that quotas do not count."""
     children = sorted({r.digest for r in references if r.required and r.kind == "child"})
@@ -442,6 +481,7 @@ def pushed_row(repository_id: int, pushed: Pushed) -> dict[str, Any]:
         "subject": pushed.subject,
         "annotations": json.dumps(dict(pushed.annotations)) if pushed.annotations else None,
         "payload": pushed.payload,
+        "expires_after": pushed.expires_after // _SECOND if pushed.expires_after else None,
     }
 
 

@@ -4,7 +4,7 @@ A tag row is locked before anything is decided about it.
 """
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Connection, Text, bindparam, func, literal_column, select
 from sqlalchemy.ext.compiler import compiles
@@ -64,13 +64,20 @@ _INSERT = Prepared(
         manifest_id=bindparam("manifest_id"),
         updated_at=clock.now(),
         updated_by=bindparam("actor"),
+        expires_at=clock.after("expires_after"),
     )
 )
 _MOVE = Prepared(
     tag.update()
     .where(*_mine)
-    .values(manifest_id=bindparam("manifest_id"), updated_at=clock.now(), updated_by=bindparam("actor"))
+    .values(
+        manifest_id=bindparam("manifest_id"),
+        updated_at=clock.now(),
+        updated_by=bindparam("actor"),
+        expires_at=clock.after("expires_after"),
+    )
 )
+_EXPIRE_LATER = Prepared(tag.update().where(*_mine).values(expires_at=clock.after("expires_after")))
 _DELETE = Prepared(tag.delete().where(*_mine))
 _REMEMBER = Prepared(
     tag_history.insert().values(
@@ -121,6 +128,25 @@ _REMEMBER_OF_MANIFEST = Prepared(
 _DELETE_OF_MANIFEST = Prepared(tag.delete().where(tag.c.manifest_id == bindparam("manifest_id")))
 
 
+class Guard(Protocol):
+    """Rules about the tags of one repository, asked inside the transaction and once what they are about is locked.
+
+    Each method raises the refusal that the client is told.
+    """
+
+    def on_point(self, c: Connection, tag: str, *, moves: bool) -> None:
+        """The tag is to be set, or made to point elsewhere."""
+        ...
+
+    def on_delete(self, c: Connection, tag: str) -> None:
+        """The tag is to go."""
+        ...
+
+    def on_delete_manifest(self, c: Connection, repository_id: int, digest: str) -> None:
+        """The manifest is to go, and every tag that points to it."""
+        ...
+
+
 def page(c: Connection, repository: str, *, after: str, limit: int) -> list[str]:
     """Tag names in byte order, strictly after `after` ('' starts at the first), at most `limit`."""
     return _LIMITED.column(c, repository=repository, after=after, limit=limit)
@@ -138,25 +164,50 @@ def page_as_json(c: Connection, repository: str, *, after: str, limit: int) -> t
     return (count, last, array) if count else (0, "", "[]")
 
 
-def point(c: Connection, *, repository_id: int, tag: str, manifest_id: int, actor: str, undo: timedelta) -> None:
-    """Make the tag point to a manifest that this transaction holds locked. What it pointed to goes to its history."""
+def point(  # noqa: PLR0913 - who, where, what and until when
+    c: Connection,
+    *,
+    repository_id: int,
+    tag: str,
+    manifest_id: int,
+    actor: str,
+    undo: timedelta,
+    expires_after: timedelta | None = None,
+    guard: Guard | None = None,
+) -> None:
+    """Make the tag point to a manifest that this transaction holds locked. What it pointed to goes to its history.
+
+    Where it points there already nothing changes, but that it expires later. Raises what the guard does.
+    """
     row = _LOCK.one(c, repository_id_=repository_id, tag=tag)
+    if row is not None and row[0] == manifest_id:
+        if expires_after:
+            _EXPIRE_LATER.run(c, repository_id_=repository_id, tag=tag, expires_after=expires_after)
+        return
+    if guard:
+        guard.on_point(c, tag, moves=row is not None)
+    values = {"tag": tag, "manifest_id": manifest_id, "actor": actor, "expires_after": expires_after}
     if row is None:
-        _INSERT.run(c, repository_id=repository_id, tag=tag, manifest_id=manifest_id, actor=actor)
+        _INSERT.run(c, repository_id=repository_id, **values)
         return
-    old_id, digest, set_at, set_by = row
-    if old_id == manifest_id:
-        return
-    _MOVE.run(c, repository_id_=repository_id, tag=tag, manifest_id=manifest_id, actor=actor)
+    _, digest, set_at, set_by = row
+    _MOVE.run(c, repository_id_=repository_id, **values)
     _remember(c, repository_id, tag, (digest, set_at, set_by), actor=actor, reason="moved", undo=undo)
 
 
-def delete(c: Connection, repository: str, tag: str, *, actor: str, undo: timedelta) -> bool:
-    """Remove the tag, not its manifest; it can be restored for `undo`. False when there is no such tag."""
+def delete(
+    c: Connection, repository: str, tag: str, *, actor: str, undo: timedelta, guard: Guard | None = None
+) -> bool:
+    """Remove the tag, not its manifest; it can be restored for `undo`. False when there is no such tag.
+
+    Raises what the guard does.
+    """
     repository_id = repositories.find_locked(c, repository)
     row = _LOCK.one(c, repository_id_=repository_id, tag=tag)
     if row is None or repository_id is None:
         return False
+    if guard:
+        guard.on_delete(c, tag)
     _DELETE.run(c, repository_id_=repository_id, tag=tag)
     pulls.forget_tags(c, repository_id, [tag])
     _remember(c, repository_id, tag, row[1:], actor=actor, reason="deleted", undo=undo)

@@ -4,6 +4,7 @@ RegistryError
 ├── NameInvalid · NameUnknown · TagInvalid · DigestInvalid · SizeInvalid · PaginationInvalid
 ├── BlobUnknown · RangeNotSatisfiable
 ├── UploadUnknown · UploadInvalid · UploadOutOfOrder · UploadBusy
+├── TagImmutable
 ├── ManifestUnknown · ManifestInvalid · ManifestTooLarge · ManifestBlobUnknown · TooManyTags
 ├── NotRestorable · AlreadyThere · StillNeeded
 ├── Unauthorized · Denied (QuotaExceeded) · TooManyRequests
@@ -67,6 +68,12 @@ class TagInvalid(RegistryError):
     """The tag is outside the grammar or a policy."""
 
     code, status, message = "TAG_INVALID", 400, "manifest tag did not match the grammar of tags"
+
+
+class TagImmutable(RegistryError):
+    """A rule of this registry keeps the tag as it is."""
+
+    code, status, message = "DENIED", 409, "the tag is immutable"
 
 
 class DigestInvalid(RegistryError):

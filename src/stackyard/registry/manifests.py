@@ -10,6 +10,11 @@ from stackyard.metadata.manifests import Pushed
 from stackyard.oci.digests import Digest
 from stackyard.oci.errors import DigestInvalid, ManifestInvalid, ManifestUnknown, Unsupported
 from stackyard.oci.manifests import Kind, Manifest, Reference, parse
+from stackyard.registry import expiry
+from stackyard.registry.blobs import Blobs
+from stackyard.registry.expiry import NOTHING, Inside
+from stackyard.registry.guards import TagGuard
+from stackyard.registry.rules import Rules
 from stackyard.registry.settings import Settings
 
 
@@ -55,6 +60,8 @@ class Manifests:
 
     database: Database
     settings: Settings
+    blobs: Blobs
+    rules: Rules
     payloads: Payloads = field(default_factory=Payloads)
 
     async def find(self, repository: str, reference: str) -> Stored:
@@ -80,7 +87,7 @@ class Manifests:
             self.payloads.keep(stored.digest, payload)
         return payload
 
-    async def put(
+    async def put(  # noqa: PLR0913 - a push, whole
         self,
         repository: str,
         reference: str,
@@ -89,12 +96,18 @@ class Manifests:
         content_type: str | None,
         *,
         actor: str,
+        admin: bool = False,
     ) -> Manifest:
         """Keep a manifest, and let the tags stand for it.
 
         One transaction checks what it names, under locks that keep it, and switches the tags.
 
+        Args:
+            admin: The actor is an administrator, whom rules about tags do not stop.
+
         Raises:
+            TagInvalid: A rule wants tags of another form here.
+            TagImmutable: A tag stands for something else, and a rule says that it stays so.
             ManifestInvalid: Not a manifest this registry may keep.
             DigestInvalid: `reference` is a Digest, and not of these bytes.
             ManifestBlobUnknown: It names content that is not in this repository.
@@ -108,26 +121,31 @@ class Manifests:
         await self.database.write(
             manifests.put,
             repository=repository,
-            manifest=self.pushed(manifest),
+            manifest=self.pushed(manifest, await expiry.look_into(self.blobs, repository, manifest)),
             tags=tags_beside if digest else (reference,),
             actor=actor,
             promise=self.settings.promise,
             undo=self.settings.undo,
+            guard=TagGuard(self.rules, repository, actor, override=admin),
         )
         self.payloads.keep(manifest.digest, payload)
         return manifest
 
-    async def delete(self, repository: str, reference: str, *, actor: str) -> None:
-        """Delete a tag, or with a Digest the manifest and every tag that points to it. Raises ManifestUnknown."""
+    async def delete(self, repository: str, reference: str, *, actor: str, admin: bool = False) -> None:
+        """Delete a tag, or with a Digest the manifest and every tag that points to it.
+
+        Raises ManifestUnknown, and TagImmutable unless the actor is an administrator.
+        """
         if not self.settings.delete_enabled:
             raise Unsupported("deleting is disabled: set storage.delete.enabled")
+        guard = TagGuard(self.rules, repository, actor, override=admin)
         if isinstance(reference, Digest):
             deleted = await self.database.write(
-                manifests.delete, repository, reference, actor=actor, undo=self.settings.undo
+                manifests.delete, repository, reference, actor=actor, undo=self.settings.undo, guard=guard
             )
         else:
             deleted = await self.database.write(
-                tags.delete, repository, reference, actor=actor, undo=self.settings.undo
+                tags.delete, repository, reference, actor=actor, undo=self.settings.undo, guard=guard
             )
         if not deleted:
             raise ManifestUnknown(reference=reference)
@@ -156,7 +174,7 @@ class Manifests:
             if not allowed or any(pattern.search(url) for pattern in settings.urls_deny):
                 raise ManifestInvalid("manifest invalid: a layer's url is not allowed by validation.manifests.urls")
 
-    def pushed(self, manifest: Manifest) -> Pushed:
+    def pushed(self, manifest: Manifest, inside: Inside = NOTHING) -> Pushed:
         """What the manifest's row says of it."""
         return Pushed(
             digest=manifest.digest,
@@ -170,7 +188,9 @@ class Manifests:
             artifact_type=manifest.artifact_type,
             config_media_type=manifest.config_media_type,
             subject=manifest.subject,
+            platform=inside.platform,
             annotations=manifest.annotations,
+            expires_after=inside.expires_after,
         )
 
     def _is_required(self, one: Reference) -> bool:

@@ -58,18 +58,19 @@ class Registry:
         cls, store: BlobStore, database: Database, settings: Settings, files: SmallFiles | None = None
     ) -> "Registry":
         """A registry over these bytes and rows. `files` is where another registry may have left something."""
-        manifests = Manifests(database, settings)
+        blobs, rules = Blobs(store, database, settings), Rules(database)
+        manifests = Manifests(database, settings, blobs, rules)
         imports = Imports(store, database, manifests, settings, files)
         return cls(
             settings,
-            Blobs(store, database, settings),
+            blobs,
             Uploads(store, database, settings, imports),
             manifests,
             Tags(database, settings),
             Repositories(database, settings, imports),
             Referrers(database),
             Pulls(database),
-            Rules(database),
+            rules,
             Collection(store, database, Leases(database)),
             Purge(store, database),
             Listings(database),
