@@ -63,6 +63,13 @@ def test_without_a_command_help_is_shown() -> None:
         ("repo",),
         ("repo", "list"),
         ("repo", "show"),
+        ("job",),
+        ("job", "list"),
+        ("job", "show"),
+        ("job", "cancel"),
+        ("job", "follow"),
+        ("audit",),
+        ("audit", "list"),
     ],
     ids=" ".join,
 )

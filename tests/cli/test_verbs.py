@@ -117,5 +117,18 @@ def test_where_no_registry_ever_ran_nothing_is_made(tmp_path: Path) -> None:
     done = run("repo", "list", "--config", config)
 
     assert done.returncode == 1
-    assert "no registry has run on" in done.stderr
+    assert "no stackyard has run on" in done.stderr
     assert not (tmp_path / "data").exists()
+
+
+def test_changes_are_listed(registry: Running) -> None:
+    done = run("audit", "list", "--since", "2026-01-01", "--actor", "local:root", "--config", registry.config)
+
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_a_job_that_is_not_there_is_told(registry: Running) -> None:
+    for verb in ("show", "cancel", "follow"):
+        done = run("job", verb, "7", "--config", registry.config)
+
+        assert (done.returncode, done.stderr) == (1, "stackyard: no such job\n")

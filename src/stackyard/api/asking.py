@@ -54,6 +54,8 @@ def _is_text(value: str) -> str:
     return value
 
 
+Word = Annotated[str, Field(max_length=1024), AfterValidator(_is_text)]
+"""A text to compare with."""
 Repository = Annotated[
     str, Path(description="A repository's name; it may hold slashes."), AfterValidator(names.check_repository)
 ]

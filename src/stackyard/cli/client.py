@@ -18,9 +18,8 @@ import httpx
 
 from stackyard.cli.loading import load_config
 from stackyard.cli.verbs import Place
-from stackyard.server import assembly
-from stackyard.server.assembly import Stopped
 from stackyard.server.local import short_name
+from stackyard.server.stopped import Stopped, local_socket
 from stackyard.telemetry import logs
 
 PREFIX = "/api/v1"
@@ -114,11 +113,11 @@ def find(place: Place) -> Opening:
     if place.server:
         return _at(place.server, place)
     config = load_config(place.config).config
-    path = assembly.local_socket(config)
+    path = local_socket(config)
     if path is not None and _answers(path):
         return _through(path)
     logs.configure(level="warn")
-    stopped = Stopped.prepare(config)
+    stopped = Stopped.prepare(config, fresh=place.fresh)
     return lambda: _within(stopped)
 
 

@@ -9,6 +9,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from stackyard.cli.audit import audit
+from stackyard.cli.jobs import job
 from stackyard.cli.repositories import repo
 
 stackyard = typer.Typer(
@@ -35,7 +37,7 @@ registry = typer.Typer(
 )
 stackyard.add_typer(config, name="config")
 stackyard.add_typer(registry, name="registry")
-for group, name in ((repo, "repo"),):
+for group, name in ((repo, "repo"), (job, "job"), (audit, "audit")):
     stackyard.add_typer(group, name=name)
 
 ConfigFile = Annotated[

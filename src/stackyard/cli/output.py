@@ -19,9 +19,9 @@ class Output:
         self.as_json = as_json
         self.terminal = sys.stdout.isatty()
 
-    def say(self, sentence: str) -> None:
+    def note(self, sentence: str) -> None:
         """A line for people. In JSON mode it goes to standard error."""
-        print(sentence, file=sys.stderr if self.as_json else sys.stdout)
+        print(printable(sentence), file=sys.stderr if self.as_json else sys.stdout)
 
     async def rows(self, items: AsyncIterable[dict[str, Any]], columns: Columns) -> None:
         """Many of a kind."""
@@ -76,6 +76,11 @@ def size(count: int | None) -> str:
     while value >= 1024 and place < len(_UNITS) - 1:
         value, place = value / 1024, place + 1
     return f"{count} B" if place == 0 else f"{value:.1f} {_UNITS[place]}"
+
+
+def amount(count: int, unit: str) -> str:
+    """So many of a unit; bytes in one that fits."""
+    return size(count) if unit == "bytes" else f"{count:,} {unit}".rstrip()
 
 
 def time(text: str | None) -> str:

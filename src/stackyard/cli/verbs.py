@@ -31,6 +31,8 @@ class Place:
     user: str | None = None
     password_file: Path | None = None
     config: Path | None = None
+    fresh: bool = False
+    """Whether the volume may be one on which no server ever ran."""
 
 
 _OPTIONS: dict[str, tuple[Any, Any]] = {
@@ -75,8 +77,13 @@ _OPTIONS: dict[str, tuple[Any, Any]] = {
 }
 
 
-def verb(group: typer.Typer, name: str, *, example: str) -> Callable[[Verb], Verb]:
-    """Make an async function of (client, output, …) a command of `group`, with the options that all verbs share."""
+def verb(group: typer.Typer, name: str, *, example: str, fresh: bool = False) -> Callable[[Verb], Verb]:
+    """Make an async function of (client, output, …) a command of `group`, with the options that all verbs share.
+
+    Args:
+        example: Shown below the help.
+        fresh: Whether it may also work on a volume on which no server ever ran, whose database is made then.
+    """
 
     def register(function: Verb) -> Verb:
         signature = inspect.signature(function)
@@ -88,7 +95,7 @@ def verb(group: typer.Typer, name: str, *, example: str) -> Callable[[Verb], Ver
 
         def command(**values: Any) -> None:
             as_json = values.pop("as_json")
-            place = Place(**{option: values.pop(option) for option in _OPTIONS if option != "as_json"})
+            place = Place(**{option: values.pop(option) for option in _OPTIONS if option != "as_json"}, fresh=fresh)
             raise typer.Exit(_run(function, place, values, as_json=as_json))
 
         parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own] + shared

@@ -114,6 +114,13 @@ class Api(Section):
     )
 
 
+class Audit(Section):
+    """`stackyard.audit`: the record of what administrators changed."""
+
+    keep: Duration = option(timedelta(days=365), "How long an entry is kept.")
+    entries: int = option(1_000_000, "The most entries kept; beyond them the oldest go.", ge=1)
+
+
 class Stackyard(Section):
     """`stackyard`."""
 
@@ -132,3 +139,4 @@ class Stackyard(Section):
     api: Api = section(Api)
     retention: Retention = section(Retention)
     tags: Tags = section(Tags)
+    audit: Audit = section(Audit)

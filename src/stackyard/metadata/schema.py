@@ -320,6 +320,10 @@ audit = Table(
     Column("repository", Name),
     Column("detail", Text),
 )
+Index("ix_audit_happened_at", audit.c.happened_at, audit.c.id)
+Index("ix_audit_actor", audit.c.actor, audit.c.id)
+Index("ix_audit_action", audit.c.action, audit.c.id)
+_partial("audit_repository", audit.c.repository, audit.c.id, where="repository IS NOT NULL")
 
 # One row per kind of background work: who does it, until when, and which turn it is.
 lease = _clustered(
@@ -345,6 +349,8 @@ job = Table(
     Column("result", Text),
     # Somebody asked for it to end early.
     Column("cancelled", Boolean, nullable=False),
+    # How often it was begun: work that ends its process each time must not be tried for ever.
+    Column("attempts", Integer, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("created_by", Text, nullable=False),
     Column("started_at", Instant),

@@ -4,7 +4,7 @@ RegistryError
 ├── NameInvalid · NameUnknown · TagInvalid · DigestInvalid · SizeInvalid · PaginationInvalid
 ├── BlobUnknown · RangeNotSatisfiable
 ├── UploadUnknown · UploadInvalid · UploadOutOfOrder · UploadBusy
-├── TagImmutable
+├── TagImmutable · JobUnknown
 ├── ManifestUnknown · ManifestInvalid · ManifestTooLarge · ManifestBlobUnknown · TooManyTags
 ├── NotRestorable · AlreadyThere · StillNeeded
 ├── Unauthorized · Denied (QuotaExceeded) · TooManyRequests
@@ -185,6 +185,12 @@ class TooManyTags(RegistryError):
     """More `tag=` parameters on one manifest PUT than this registry takes (spec end-7b: 414)."""
 
     code, status, message = "TAG_INVALID", 414, "too many tag parameters"
+
+
+class JobUnknown(RegistryError):
+    """No such job: never asked for, or finished so long ago that it is forgotten."""
+
+    code, status, message = "JOB_UNKNOWN", 404, "no such job"
 
 
 class Unauthorized(RegistryError):

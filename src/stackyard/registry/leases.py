@@ -54,6 +54,12 @@ class Lease:
         """As `Database.write`, in a transaction that also makes sure of the lease. Raises LeaseLost."""
         return await self.database.write(_fenced, self.grant, function, args, kwargs)
 
+    async def write_relaxed(
+        self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """As `write`, for what a power cut may take back, such as progress. Raises LeaseLost."""
+        return await self.database.write_relaxed(_fenced, self.grant, function, args, kwargs)
+
     async def save(self, state: str) -> None:
         """Leave a note for the next holder. Raises LeaseLost."""
         await self.database.write_relaxed(leases.save, self.grant, state)

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from stackyard.metadata.database import Database
 from stackyard.oci import layout
 from stackyard.oci.errors import Unavailable
+from stackyard.registry.audit import Audit
 from stackyard.registry.blobs import Blobs
 from stackyard.registry.collection import Collection
 from stackyard.registry.imports import Imports
+from stackyard.registry.jobs import Jobs
 from stackyard.registry.leases import Leases
 from stackyard.registry.listings import Listings
 from stackyard.registry.manifests import Manifests
@@ -43,6 +45,8 @@ class Registry:
     purge: Purge
     listings: Listings
     imports: Imports
+    jobs: Jobs
+    audit: Audit
 
     async def check(self) -> None:
         """Prove, with two reads, that database and store answer. Raises Unavailable when one does not in time."""
@@ -61,6 +65,7 @@ class Registry:
         blobs, rules = Blobs(store, database, settings), Rules(database)
         manifests = Manifests(database, settings, blobs, rules)
         imports = Imports(store, database, manifests, settings, files)
+        leases = Leases(database)
         return cls(
             settings,
             blobs,
@@ -71,8 +76,10 @@ class Registry:
             Referrers(database),
             Pulls(database),
             rules,
-            Collection(store, database, Leases(database)),
+            Collection(store, database, leases),
             Purge(store, database),
             Listings(database),
             imports,
+            Jobs(database, leases),
+            Audit(database),
         )

@@ -95,6 +95,7 @@ def _work() -> None:
         sa.Column("progress", sa.Text(), nullable=True),
         sa.Column("result", sa.Text(), nullable=True),
         sa.Column("cancelled", sa.Boolean(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("created_at", Instant, nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("started_at", Instant, nullable=True),
@@ -102,6 +103,10 @@ def _work() -> None:
         sa.CheckConstraint("state IN ('queued', 'running', 'done', 'failed', 'cancelled')", name="ck_job_state"),
         sa.PrimaryKeyConstraint("id", name="pk_job"),
     )
+    op.create_index("ix_audit_happened_at", "audit", ["happened_at", "id"], unique=False)
+    op.create_index("ix_audit_actor", "audit", ["actor", "id"], unique=False)
+    op.create_index("ix_audit_action", "audit", ["action", "id"], unique=False)
+    op.create_index("audit_repository", "audit", ["repository", "id"], unique=False, **_where("repository IS NOT NULL"))
     op.create_index("job_open", "job", ["kind", "id"], unique=False, **_where("finished_at IS NULL"))
     op.create_table(
         "follow",

@@ -1,0 +1,53 @@
+"""`stackyard audit`."""
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from stackyard.cli.verbs import verb
+
+if TYPE_CHECKING:
+    from stackyard.cli.client import Client
+    from stackyard.cli.output import Output
+
+audit = typer.Typer(
+    help="Look at what administrators changed.",
+    epilog="Example: stackyard audit list --actor user:alice",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S%z"]
+Text = Optional[str]  # noqa: UP045 - typer reads the annotation
+Time = Optional[datetime]  # noqa: UP045
+
+
+@verb(audit, "list", example="stackyard audit list --repository team/app --since 2026-01-31")
+async def list_entries(  # noqa: PLR0913 - each is an option
+    api: "Client",
+    out: "Output",
+    actor: Annotated[Text, typer.Option(help="Only what this one did, such as user:alice or local:root.")] = None,
+    action: Annotated[Text, typer.Option(help="Only this, such as tag.delete.")] = None,
+    repository: Annotated[Text, typer.Option(help="Only in this repository.")] = None,
+    since: Annotated[Time, typer.Option(formats=_FORMATS, help="Only what happened then or later, UTC.")] = None,
+    until: Annotated[Time, typer.Option(formats=_FORMATS, help="Only what happened before, UTC.")] = None,
+) -> None:
+    """List what was changed, the youngest first."""
+    from stackyard.cli.output import time
+
+    columns = {
+        "TIME": lambda one: time(one["happened_at"]),
+        "ACTOR": lambda one: one["actor"],
+        "ACTION": lambda one: one["action"],
+        "REPOSITORY": lambda one: one["repository"] or "-",
+        "DETAIL": lambda one: json.dumps(one["detail"]) if one["detail"] else "-",
+    }
+    filters = {"actor": actor, "action": action, "repository": repository}
+    await out.rows(api.items("/audit", since=_utc(since), until=_utc(until), **filters), columns)
+
+
+def _utc(time: datetime | None) -> str | None:
+    if time is None:
+        return None
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).isoformat()
