@@ -104,6 +104,15 @@ class Collection(Section):
     )
 
 
+class Scrub(Section):
+    """`stackyard.scrub`: stored bytes are read back, and what is damaged is no longer served."""
+
+    rate: Size = option(8 * _MIB, "Bytes per second that are read back in the background; 0: none.", ge=0)
+    every: Annotated[Duration, _at_least(timedelta(minutes=1), "1m, the least")] = option(
+        timedelta(days=30), "How often every blob is read back."
+    )
+
+
 class Api(Section):
     """`stackyard.api`: administration."""
 
@@ -136,6 +145,7 @@ class Stackyard(Section):
     token: Token = section(Token)
     limits: Limits = section(Limits)
     gc: Collection = section(Collection)
+    scrub: Scrub = section(Scrub)
     api: Api = section(Api)
     retention: Retention = section(Retention)
     tags: Tags = section(Tags)

@@ -130,6 +130,7 @@ blob = Table(
     CheckConstraint("state IN ('pending', 'live', 'deleting', 'quarantined')", name="state"),
 )
 _partial("blob_live", blob.c.digest, where="state = 'live'", unique=True)
+_partial("blob_quarantined", blob.c.digest, where="state = 'quarantined'")
 
 tombstone = _clustered(
     "tombstone",

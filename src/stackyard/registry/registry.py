@@ -8,6 +8,7 @@ from stackyard.oci import layout
 from stackyard.oci.errors import Unavailable
 from stackyard.registry.audit import Audit
 from stackyard.registry.blobs import Blobs
+from stackyard.registry.check import Check
 from stackyard.registry.collection import Collection
 from stackyard.registry.imports import Imports
 from stackyard.registry.jobs import Jobs
@@ -19,6 +20,7 @@ from stackyard.registry.purge import Purge
 from stackyard.registry.referrers import Referrers
 from stackyard.registry.repositories import Repositories
 from stackyard.registry.rules import Rules
+from stackyard.registry.scrub import Scrub
 from stackyard.registry.settings import Settings
 from stackyard.registry.tags import Tags
 from stackyard.registry.uploads import Uploads
@@ -43,6 +45,8 @@ class Registry:
     rules: Rules
     collection: Collection
     purge: Purge
+    scrub: Scrub
+    comparison: Check
     listings: Listings
     imports: Imports
     jobs: Jobs
@@ -78,6 +82,8 @@ class Registry:
             rules,
             Collection(store, database, leases),
             Purge(store, database),
+            Scrub(store, database, Leases(database), settings.scrub_rate, settings.scrub_every),
+            Check(store, database, imports),
             Listings(database),
             imports,
             Jobs(database, leases),

@@ -25,6 +25,10 @@ class Settings:
     """Most uploads that one worker receives at the same time."""
     max_manifest: int = manifests.MAX_SIZE
     """Most bytes of a manifest."""
+    scrub_rate: int = 8 << 20
+    """Bytes per second that are read back in the background; 0: none."""
+    scrub_every: timedelta = timedelta(days=30)
+    """How often every blob is read back."""
     delete_enabled: bool = False
     read_only: bool = False
     redirect: bool = True

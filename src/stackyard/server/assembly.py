@@ -128,7 +128,7 @@ class Assembly:
             return jobs
         audit = self.config.stackyard.audit
         jobs.append(Trimming(registry, audit.keep, audit.entries).run())
-        jobs.append(registry.collection.keep())
+        jobs += [registry.collection.keep(), registry.scrub.keep()]
         purging = self.config.storage.maintenance.uploadpurging
         if purging.enabled:
             jobs.append(Purge(registry.uploads, purging.age, purging.interval, purging.dryrun).run())

@@ -37,6 +37,8 @@ def registry(config: Config, workers: int) -> Settings:
     return Settings(
         promise=ours.gc.promise,
         undo=ours.gc.undo,
+        scrub_rate=ours.scrub.rate,
+        scrub_every=ours.scrub.every,
         max_catalog=config.catalog.maxentries,
         max_tags=config.tags.maxtags,
         max_writers=max(1, ours.limits.uploads // workers),
