@@ -6,11 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-import structlog
-
+from stackyard.registry import failures
 from stackyard.registry.jobs import Jobs, Kind
-
-log = structlog.get_logger("stackyard.jobs")
 
 _LOOK = 0.5  # seconds between two looks for work: one read each
 _STEP_BACK = 3.0  # seconds before a kind that another process does, or that failed, is tried again
@@ -41,8 +38,8 @@ class Runner:
     async def _look(self) -> None:
         try:
             waiting = await self.jobs.waiting()
-        except Exception:  # the database may be away: that ends a look, and no more
-            log.exception("jobs cannot be looked for; trying again")
+        except Exception as error:  # the database may be away: that ends a look, and no more
+            failures.tell("jobs cannot be looked for; trying again", error)
             await asyncio.sleep(_STEP_BACK)
             return
         for kind in waiting:
@@ -58,6 +55,6 @@ class Runner:
         try:
             if await self.jobs.do(kind, self.kinds[kind]):
                 return
-        except Exception:  # the disk may be full, the database away or the lease lost
-            log.exception("jobs of this kind cannot be done now; trying again", kind=kind)
+        except Exception as error:  # the disk may be full, the database away or the lease lost
+            failures.tell("jobs of this kind cannot be done now; trying again", error, kind=kind)
         await asyncio.sleep(_STEP_BACK)

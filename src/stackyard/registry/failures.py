@@ -1,5 +1,9 @@
 """What the rooms below can fail with, as refusals that a client can act on."""
 
+from typing import Any
+
+import structlog
+
 from stackyard.metadata.errors import DatabaseFull, DatabaseUnavailable
 from stackyard.oci.errors import RegistryError, StorageFull, Unavailable
 from stackyard.storage.driver import OutOfSpace, StorageError
@@ -16,3 +20,13 @@ def refusal(error: BaseException) -> RegistryError | None:
     if isinstance(error, DatabaseUnavailable):
         return Unavailable("the registry's database does not answer", headers={"Retry-After": "10"})
     return None
+
+
+def tell(what: str, error: BaseException, **about: Any) -> None:
+    """Log what ended a round of background work: in one line, and with its trace only where it is our own fault."""
+    log = structlog.get_logger("stackyard.jobs")
+    refused = refusal(error)
+    if refused is None:
+        log.error(what, exc_info=error, **about)
+    else:
+        log.warning(what, reason=str(error.__cause__ or error) or refused.text, **about)

@@ -18,6 +18,7 @@ from stackyard.metadata.database import Database
 from stackyard.metadata.errors import LeaseLost as LeaseLost
 from stackyard.metadata.leases import Grant
 from stackyard.oci.errors import Unavailable
+from stackyard.registry import failures
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -131,8 +132,8 @@ class Leases:
                     await self.run(name, work)
             except LeaseLost:
                 log.warning("background work was taken over by another process", work=name)
-            except Exception:  # the disk may be full or the database away: that ends a round, and no more
-                log.exception("background work failed; trying again later", work=name)
+            except Exception as error:  # the disk may be full or the database away: that ends a round, and no more
+                failures.tell("background work failed; trying again later", error, work=name)
             await asyncio.sleep(every.total_seconds())
 
 
