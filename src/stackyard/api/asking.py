@@ -48,13 +48,14 @@ Actor = Annotated[str, Depends(_actor)]
 """Who calls, as `kind:name`."""
 
 
-def _is_text(value: str) -> str:
+def is_text(value: str) -> str:
+    """Text that both databases can hold. Raises ValueError."""
     if "\0" in value:
         raise ValueError("holds a NUL")
     return value
 
 
-Word = Annotated[str, Field(max_length=1024), AfterValidator(_is_text)]
+Word = Annotated[str, Field(max_length=1024), AfterValidator(is_text)]
 """A text to compare with."""
 Repository = Annotated[
     str, Path(description="A repository's name; it may hold slashes."), AfterValidator(names.check_repository)
@@ -62,7 +63,7 @@ Repository = Annotated[
 After = Annotated[
     str,
     Query(description="Show what follows this one; empty: from the start.", max_length=1024),
-    AfterValidator(_is_text),
+    AfterValidator(is_text),
 ]
 Limit = Annotated[int, Query(description="The most items shown.", ge=1, le=1000)]
 

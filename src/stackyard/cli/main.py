@@ -11,6 +11,7 @@ import typer
 
 from stackyard.cli.audit import audit
 from stackyard.cli.jobs import job
+from stackyard.cli.quotas import quota
 from stackyard.cli.repositories import repo
 
 stackyard = typer.Typer(
@@ -37,7 +38,7 @@ registry = typer.Typer(
 )
 stackyard.add_typer(config, name="config")
 stackyard.add_typer(registry, name="registry")
-for group, name in ((repo, "repo"), (job, "job"), (audit, "audit")):
+for group, name in ((repo, "repo"), (job, "job"), (audit, "audit"), (quota, "quota")):
     stackyard.add_typer(group, name=name)
 
 ConfigFile = Annotated[

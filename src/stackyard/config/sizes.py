@@ -8,11 +8,13 @@ _UNITS = {
     "kb": 10**3,
     "mb": 10**6,
     "gb": 10**9,
+    "tb": 10**12,
     "kib": 2**10,
     "mib": 2**20,
     "gib": 2**30,
+    "tib": 2**40,
 }
-_SIZE = re.compile(r"(\d{1,18}) ?([KMG]?i?B)?", re.ASCII | re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,18}) ?([KMGT]?i?B)?", re.ASCII | re.IGNORECASE)
 
 
 def parse(text: str) -> int:
@@ -26,7 +28,7 @@ def parse(text: str) -> int:
 
 def text_of(size: int) -> str:
     """`size` bytes in the largest unit that leaves a whole number."""
-    for unit in ("GiB", "MiB", "KiB"):
+    for unit in ("TiB", "GiB", "MiB", "KiB"):
         if size and size % _UNITS[unit.lower()] == 0:
             return f"{size // _UNITS[unit.lower()]}{unit}"
     return str(size)

@@ -4,11 +4,12 @@ import ipaddress
 from datetime import timedelta
 from typing import Annotated
 
-from pydantic import AfterValidator, SecretStr
+from pydantic import AfterValidator, SecretStr, model_validator
 
 from stackyard.config.access import Access, Name
 from stackyard.config.auth import Quoted
 from stackyard.config.lifecycle import Retention, Tags
+from stackyard.config.quotas import Quota
 from stackyard.config.section import WORDS, Duration, LongSpan, Networks, Section, Size, option, section
 
 # RFC 1122 and RFC 4291 loopback, RFC 1918 and RFC 4193 private ranges.
@@ -150,3 +151,12 @@ class Stackyard(Section):
     retention: Retention = section(Retention)
     tags: Tags = section(Tags)
     audit: Audit = section(Audit)
+    quotas: tuple[Quota, ...] = option((), "Limits on what the repositories below a path hold together.")
+
+    @model_validator(mode="after")
+    def _one_quota_each(self) -> "Stackyard":
+        prefixes = [each.prefix for each in self.quotas]
+        for position, prefix in enumerate(prefixes):
+            if prefix in prefixes[:position]:
+                raise ValueError(f".quotas[{position}]: there is another quota on {prefix or '/'}")
+        return self

@@ -115,12 +115,9 @@ _DOWNWARDS = [
     )
     for query in (_LINKS, _MANIFESTS)
 ]
-_NEXT_ORPHAN = Prepared(
-    select(quota_digest.c.quota_id)
-    .where(quota_digest.c.quota_id.not_in(select(quota.c.id)))
-    .order_by(quota_digest.c.quota_id)
-    .limit(1)
-)
+# One look into the index for each quota that has counts; there may be millions of those.
+_NEXT_COUNTED = Prepared(select(func.min(quota_digest.c.quota_id)).where(quota_digest.c.quota_id > bindparam("after")))
+_IDS = Prepared(select(quota.c.id))
 _ORPHANS = Prepared(
     select(quota_digest.c.digest).where(quota_digest.c.quota_id == bindparam("quota_id")).limit(bindparam("limit"))
 )
@@ -135,6 +132,11 @@ class Links:
         for digest, size in rows:
             self.counts[digest] += 1
             self.sizes[digest] = max(size, self.sizes.get(digest, 0))
+
+
+def has_work(c: Connection) -> bool:
+    """Whether there is anything for `count`, `settle` or `sweep`."""
+    return _WAITING.one(c) is not None or _UNSETTLED.one(c) is not None or _orphan(c) is not None
 
 
 def count(c: Connection, *, limit: int) -> bool:
@@ -276,12 +278,21 @@ def _recount(c: Connection, quota_id: int, account: Account, links: Links, *, en
 
 def sweep(c: Connection, *, limit: int) -> bool:
     """Remove some counts of a quota that was removed; False when there are none."""
-    quota_id = _NEXT_ORPHAN.scalar(c)
+    quota_id = _orphan(c)
     if quota_id is None:
         return False
     for digest in _ORPHANS.column(c, quota_id=quota_id, limit=limit):
         quotas.FORGET.run(c, quota_id_=quota_id, digest_=digest)
     return True
+
+
+def _orphan(c: Connection) -> int | None:
+    """A quota that was removed and has counts left."""
+    known = set(_IDS.column(c))
+    quota_id: int | None = 0
+    while (quota_id := _NEXT_COUNTED.scalar(c, after=quota_id)) in known:
+        pass
+    return quota_id
 
 
 def _raise(c: Connection, quota_id: int, digest: str, size: int, links: int) -> int:

@@ -108,6 +108,8 @@ _ALL = select(
     quota.c.counted_to.is_not(None),
 )
 _PAGE = Prepared(_ALL.where(quota.c.prefix > bindparam("after")).order_by(quota.c.prefix).limit(bindparam("limit")))
+_EVERY = Prepared(_ALL.order_by(quota.c.prefix))
+_LOCK_POLICY = Prepared(select(installation.c.policy_epoch).with_for_update())
 _FIND = Prepared(_ALL.where(quota.c.prefix == bindparam("prefix")))
 _LIMITS = Prepared(
     select(
@@ -203,6 +205,16 @@ def page(c: Connection, *, after: str | None = None, limit: int) -> list[Quota]:
     first = [] if after is not None else _FIND.all(c, prefix="")
     rows = first + _PAGE.all(c, after=after or "", limit=limit)
     return [Quota(*row) for row in rows[:limit]]
+
+
+def every(c: Connection) -> list[Quota]:
+    """All quotas, in the order of their prefixes."""
+    return [Quota(*row) for row in _EVERY.all(c)]
+
+
+def lock(c: Connection) -> None:
+    """Nobody else changes policy before this transaction ends."""
+    _LOCK_POLICY.one(c)
 
 
 def find(c: Connection, prefix: str) -> Quota | None:

@@ -8,6 +8,7 @@ RegistryError
 ├── ManifestUnknown · ManifestInvalid · ManifestTooLarge · ManifestBlobUnknown · TooManyTags
 ├── NotRestorable · AlreadyThere · StillNeeded
 ├── Unauthorized · Denied (QuotaExceeded) · TooManyRequests
+├── QuotaUnknown · QuotaDeclared
 └── Unsupported · RouteUnknown · Unavailable · StorageFull · BadRequest
 
 Codes are those of distribution-spec 1.1.1, section "Error Codes", and where it has none for the case, those of
@@ -209,6 +210,22 @@ class QuotaExceeded(Denied):
     """What the repositories below a prefix may hold is used up."""
 
     message = "the quota is exceeded"
+
+
+class QuotaUnknown(RegistryError):
+    """There is no quota on this prefix."""
+
+    code, status, message = "QUOTA_UNKNOWN", 404, "there is no quota on this prefix"
+
+
+class QuotaDeclared(RegistryError):
+    """It is managed by the configuration file."""
+
+    code, status, message = (
+        "CONFLICT",
+        409,
+        "this quota stands in the configuration file: change stackyard.quotas there",
+    )
 
 
 class TooManyRequests(RegistryError):

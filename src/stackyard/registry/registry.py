@@ -17,6 +17,7 @@ from stackyard.registry.listings import Listings
 from stackyard.registry.manifests import Manifests
 from stackyard.registry.pulls import Pulls
 from stackyard.registry.purge import Purge
+from stackyard.registry.quotas import Quotas
 from stackyard.registry.referrers import Referrers
 from stackyard.registry.repositories import Repositories
 from stackyard.registry.rules import Rules
@@ -51,6 +52,7 @@ class Registry:
     imports: Imports
     jobs: Jobs
     audit: Audit
+    quotas: Quotas
 
     async def check(self) -> None:
         """Prove, with two reads, that database and store answer. Raises Unavailable when one does not in time."""
@@ -88,4 +90,5 @@ class Registry:
             imports,
             Jobs(database, leases),
             Audit(database),
+            Quotas(database, leases),
         )

@@ -26,6 +26,7 @@ from stackyard.jobs.uploads import Purge
 from stackyard.metadata import keys, migrate
 from stackyard.metadata.database import Database
 from stackyard.metadata.errors import CannotStart
+from stackyard.oci.errors import BadRequest
 from stackyard.registry import rules
 from stackyard.registry.registry import Registry
 from stackyard.registry.retention import RuleRefused
@@ -128,7 +129,7 @@ class Assembly:
             return jobs
         audit = self.config.stackyard.audit
         jobs.append(Trimming(registry, audit.keep, audit.entries).run())
-        jobs += [registry.collection.keep(), registry.scrub.keep()]
+        jobs += [registry.collection.keep(), registry.scrub.keep(), registry.quotas.keep()]
         purging = self.config.storage.maintenance.uploadpurging
         if purging.enabled:
             jobs.append(Purge(registry.uploads, purging.age, purging.interval, purging.dryrun).run())
@@ -196,6 +197,7 @@ def _inspect(config: Config, root: Path | None, database_url: str, *, logins: bo
     if root:
         volume.check(root, database_url)
     rules.check_all(mapping.policy(config))
+    mapping.quotas(config)
     if logins:
         opening.open_access(mapping.authorization(config, cpus.usable()), read=read_secret)
 
@@ -214,6 +216,8 @@ def _told_in_one_sentence(root: Path | None) -> Iterator[None]:
         yield
     except (VolumeRefused, AccessUnusable, CannotStart, RuleRefused) as error:
         raise StartError(str(error)) from error
+    except BadRequest as error:
+        raise StartError(f"stackyard.quotas: {error.text}") from error
     except OSError as error:
         where = f" ({error.filename})" if error.filename and str(error.filename) != str(root) else ""
         raise StartError(f"the data folder {root} cannot be used: {error.strerror or error}{where}") from error

@@ -19,6 +19,7 @@ from stackyard.config.validation import Indexes
 from stackyard.http.answer import Header
 from stackyard.http.origin import Origins
 from stackyard.oci import layout
+from stackyard.registry import quotas as quotas_
 from stackyard.registry import rules, spans
 from stackyard.registry.settings import Settings
 from stackyard.server.settings import ClientCertificates, Limits, Listen, LocalSocket, ServerSettings, TlsSettings
@@ -61,6 +62,11 @@ def policy(config: Config) -> Sequence[tuple[str, Mapping[str, Any], str]]:
         *_rules(rules.IMMUTABLE, "stackyard.tags.immutable", ours.tags.immutable),
         *_rules(rules.FORM, "stackyard.tags.forms", ours.tags.forms),
     ]
+
+
+def quotas(config: Config) -> Sequence[quotas_.Limits]:
+    """The quotas of the file. Raises BadRequest for a prefix that no repository's name can begin with."""
+    return [quotas_.check(each.prefix, each.bytes, each.repositories) for each in config.stackyard.quotas]
 
 
 def _rules(

@@ -44,6 +44,7 @@ async def open_registry(config: Config, database_url: str, workers: int) -> Open
     database = await databases.open_database(database_url)
     registry = Registry.over(store, database, mapping.registry(config, workers), files)
     await registry.rules.adopt([(kind, detail) for kind, detail, _ in mapping.policy(config)])
+    await registry.quotas.declare(mapping.quotas(config))
     await registry.imports.look()
     return Opened(registry, database, store, files)
 
