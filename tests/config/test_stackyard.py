@@ -136,3 +136,30 @@ def test_rules_about_tags_are_read_with_days_and_weeks(loaded: LoadText) -> None
     assert (rule.keep.newer, rule.keep.matching) == (timedelta(weeks=2), ("v*", "re:x+"))
     assert ours.tags.immutable[0].excluding == ("v0*",)
     assert ours.tags.forms[0].pattern == "version-date-commit"
+
+
+def test_quotas_are_read(loaded: LoadText) -> None:
+    ours = loaded(
+        "stackyard:\n  quotas:\n  - {prefix: team-a/, bytes: 50GB, repositories: 100}\n  - {prefix: /, bytes: 2TiB}"
+    ).config.stackyard
+
+    assert [(each.prefix, each.bytes, each.repositories) for each in ours.quotas] == [
+        ("team-a/", 50 * 10**9, 100),
+        ("", 2 * 2**40, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        ("{prefix: team-a, bytes: 1GB}", "is not the beginning of repository names, such as team-a/"),
+        ("{prefix: team-a/}", "limits nothing"),
+        ("{prefix: team-a/, bytes: 0}", "is below 1"),
+        ("{prefix: team-a/, repositories: -1}", "is below 1"),
+        ("{prefix: a/, bytes: 1}, {prefix: a/, bytes: 2}", "there is another quota on a/"),
+    ],
+)
+def test_what_cannot_be_a_quota_is_refused(refusals: Refusals, written: str, says: str) -> None:
+    [told] = refusals(f"stackyard: {{quotas: [{written}]}}")
+
+    assert says in told

@@ -84,7 +84,7 @@ async def set_quota(
 async def remove_quota(api: "Client", out: "Output", prefix: Prefix) -> None:
     """Remove the quota on a prefix."""
     await api.delete("/quotas", prefix=prefix)
-    out.say(f"there is no quota on {prefix} any more")
+    out.note(f"there is no quota on {prefix} any more")
 
 
 @verb(quota, "verify", example="stackyard quota verify")
@@ -105,12 +105,12 @@ async def verify_quotas(
     for one in recounts:
         shown, wrong = one["prefix"] or "/", len(one["differences"]) + one["more"]
         if one["counting"]:
-            out.say(f"{shown}: still being counted for the first time")
+            out.note(f"{shown}: still being counted for the first time")
         elif not wrong:
             used = f"{human(one['used_bytes'])} in {one['digests']} blobs and manifests"
-            out.say(f"{shown}: exact: {used}, {one['used_repositories']} repositories")
+            out.note(f"{shown}: exact: {used}, {one['used_repositories']} repositories")
         for each in one["differences"]:
-            out.say(f"{shown}: {each['what']}: counted {each['counted']}, found {each['found']}")
+            out.note(f"{shown}: {each['what']}: counted {each['counted']}, found {each['found']}")
         if one["more"]:
-            out.say(f"{shown}: and {one['more']} more")
+            out.note(f"{shown}: and {one['more']} more")
     return FAILED if any(one["differences"] for one in recounts) else 0

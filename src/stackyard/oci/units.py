@@ -2,7 +2,6 @@
 
 _DECIMAL = ("B", "kB", "MB", "GB", "TB", "PB")
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
-_MEBIBYTE, _MEGABYTE = 2**20, 10**6
 
 
 def human(size: int, *, like: int = 0) -> str:
@@ -10,7 +9,7 @@ def human(size: int, *, like: int = 0) -> str:
 
     In binary units when `like`, such as the limit that it is compared with, is a whole number of them.
     """
-    binary = like % _MEBIBYTE == 0 and like % _MEGABYTE != 0
+    binary = like % 1024 == 0 and like % 1000 != 0
     base, units = (1024, _BINARY) if binary else (1000, _DECIMAL)
     amount, sign = float(abs(size)), "-" if size < 0 else ""
     for unit in units:
