@@ -1,11 +1,13 @@
 """A volume that Debian's docker-registry wrote is served at once."""
 
 import json
+import sqlite3
 import subprocess
 from pathlib import Path
 
 import pytest
 from tests.support import docker_registry, pushing, stackyard, tools
+from tests.support.processes import wait_until
 from tests.support.pushing import Descriptor
 from tests.support.running import Running
 from tests.support.trees import FOREIGN, Tree
@@ -133,3 +135,60 @@ def test_half_a_volume_is_refused(tmp_path: Path) -> None:
     assert server.process.wait() == 1
     assert "half of a volume" in server.log
     assert not (tree.root / "stackyard").exists()
+
+
+def test_docker_registry_serves_the_volume_afterwards_and_we_after_it(tmp_path: Path) -> None:
+    """There and back, twice, with its own collection in between: everything, old and new, is there all the time."""
+    folder, theirs = tmp_path, {"validation": {"manifests": {"urls": {"allow": ["^https://example.com/"]}}}}
+    with docker_registry.start(theirs, folder=folder) as server:
+        made = fill(server)
+    with stackyard.start({}, folder=folder) as ours:
+        shared = {"mediaType": pushing.LAYER, "digest": pushing.of(b"layer" * 1000), "size": 5000}
+        fresh = pushing.blob(ours, "team/new", b"fresh")
+        assert ours.request("POST", f"/v2/team/new/blobs/uploads/?mount={shared['digest']}&from=team/app").status == 201
+        arm, amd = (pushing.image(ours, "team/new", "", fresh, shared, config=each) for each in (b'"1"', b'"2"'))
+        pushing.index(ours, "team/new", "v1", arm, amd)
+        pushing.image(ours, "team/app", "latest", shared, config=b'"newest"')
+        pushing.manifest(ours, "team/app", "again", json.loads(ours.manifest("team/app", "v1").body))
+        assert ours.request("DELETE", f"/v2/team/app/manifests/{made['moved from']['digest']}").status == 202
+        assert ours.request("DELETE", "/v2/team/app/manifests/v1").status == 202
+        after = pushing.served(ours)
+        followed(ours)
+
+    for _ in range(2):
+        with docker_registry.start(theirs, folder=folder) as server:
+            assert pushing.served(server) == after
+            assert server.manifest("team/app", made["moved from"]["digest"]).status == 404
+        collect(server)
+    with stackyard.start({}, folder=folder) as ours:
+        assert pushing.served(ours) == after
+
+
+def test_a_later_copy_is_found_by_docker_registry(tmp_path: Path) -> None:
+    with stackyard.start({}, folder=tmp_path) as ours:
+        pushing.image(ours, "a", "v1", pushing.blob(ours, "a", b"layer"))
+        after = pushing.served(ours)
+        followed(ours)
+    data = Tree(ours.data).blob_path(pushing.of(b"layer"))
+    second = data.rename(data.with_name("data.1"))
+    with sqlite3.connect(ours.data / layout.DATABASE) as database:  # as after a collection and another push
+        database.execute(
+            "UPDATE blob SET copy = 1, location = location || '.1' WHERE digest = ?", [pushing.of(b"layer")]
+        )
+        database.execute("INSERT INTO tombstone VALUES (?, 1)", [pushing.of(b"layer")])
+        database.execute("UPDATE installation SET view_complete = 0")
+
+    with stackyard.start({}, folder=tmp_path) as ours:
+        wait_until(data.exists, "the follower")
+        assert pushing.served(ours) == after
+    assert data.samefile(second)
+    for _ in range(2):
+        with docker_registry.start({}, folder=tmp_path) as server:
+            assert pushing.served(server) == after
+        collect(server)
+
+
+def followed(server: Running) -> None:
+    """The follower has nothing left to do."""
+    with sqlite3.connect(server.data / layout.DATABASE) as database:
+        wait_until(lambda: database.execute("SELECT count(*) FROM follow").fetchone() == (0,), "the follower")

@@ -114,6 +114,16 @@ class Scrub(Section):
     )
 
 
+class Distribution(Section):
+    """`stackyard.distribution`: the way back to docker-registry."""
+
+    follow: bool = option(
+        True,
+        "Whether docker-registry's own files on the volume are kept current, within seconds of each change, so that it "
+        "can be started on the volume at any time.",
+    )
+
+
 class Api(Section):
     """`stackyard.api`: administration."""
 
@@ -147,6 +157,7 @@ class Stackyard(Section):
     limits: Limits = section(Limits)
     gc: Collection = section(Collection)
     scrub: Scrub = section(Scrub)
+    distribution: Distribution = section(Distribution)
     api: Api = section(Api)
     retention: Retention = section(Retention)
     tags: Tags = section(Tags)

@@ -12,7 +12,7 @@ from datetime import timedelta
 from sqlalchemy import Connection, bindparam, case, false, func, select, true
 from sqlalchemy.dialects.postgresql import insert
 
-from stackyard.metadata import clock, due, quotas, repositories
+from stackyard.metadata import clock, due, follow, quotas, repositories
 from stackyard.metadata.errors import BlobVanished, FenceLost
 from stackyard.metadata.prepared import Prepared
 from stackyard.metadata.quotas import Account
@@ -321,6 +321,7 @@ def unlink(c: Connection, repository: str, digest: Digest, *, actor: str, undo: 
     if not _UNLINK.run(c, repository_id_=account.repository_id, digest_=digest, actor=actor, undo=undo):
         return False
     due.add_link(c, account.repository_id, digest, wait=undo)
+    follow.add(c, account.repository_id, "link", digest)
     if was_counted:
         quotas.discharge(c, account, [digest])
     return True
@@ -335,6 +336,7 @@ def _link(c: Connection, account: Account, found: Blob, actor: str, promise: tim
         was_counted = _is_counted(c, account.repository_id, found.digest)
         _LINK.run(c, **values)
     due.add_link(c, account.repository_id, found.digest, wait=promise)
+    follow.add(c, account.repository_id, "link", found.digest)
     if not was_counted:
         quotas.charge(c, account, {found.digest: found.size})
 

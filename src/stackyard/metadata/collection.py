@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from stackyard.metadata import clock, due, pulls, quotas, schema
+from stackyard.metadata import clock, due, follow, pulls, quotas, schema
 from stackyard.metadata.blobs import PENDING_SPAN, READER_SPAN
 from stackyard.metadata.prepared import Prepared
 from stackyard.metadata.schema import (
@@ -194,6 +194,7 @@ def drop_link(c: Connection, repository_id: int, digest: str, *, grace: timedelt
     if _IS_NAMED.one(c, **values) is not None:
         return NOTHING_TO_DO
     was_counted = _DROP_LINK.scalar(c, **values)
+    follow.add(c, repository_id, "link", digest)
     due.add_blob(c, digest, wait=AT_ONCE)
     if was_counted:
         quotas.discharge(c, quotas.account(c, repository_id), [digest])
@@ -225,6 +226,7 @@ def erase_manifest(c: Connection, repository_id: int, manifest_id: int, digest: 
         due.add_link(c, repository_id, named, wait=AT_ONCE)
     for referrer in _REFERRERS.column(c, repository_id=repository_id, digest=digest):
         due.add_manifest(c, repository_id, referrer, wait=AT_ONCE)
+    follow.add(c, repository_id, "manifest", digest)
     due.add_blob(c, digest, wait=AT_ONCE)  # its own bytes, where they lie in the store as well
     _DROP_REFERENCES.run(c, manifest_id=manifest_id)
     pulls.forget_manifest(c, manifest_id)
@@ -240,6 +242,7 @@ def forget_blobs(c: Connection, blob_ids: Sequence[int]) -> None:
             digest, copy = row
             _BURY.run(c, digest=digest, next_copy=copy + 1)
             _DROP_BLOB.run(c, blob_id=blob_id)
+            follow.add(c, 0, "blob", digest)
 
 
 def _is_needed(c: Connection, digest: str) -> bool:

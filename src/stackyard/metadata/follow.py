@@ -32,6 +32,11 @@ def add(c: Connection, repository_id: int, kind: Kind, name: str) -> None:
     _ADD.run(c, repository_id=repository_id, kind=kind, name=name)
 
 
+def add_all(c: Connection, repository_id: int, kind: Kind, names: Sequence[str]) -> None:
+    """As `add`, for many."""
+    _ADD.many(c, [{"repository_id": repository_id, "kind": kind, "name": name} for name in names])
+
+
 def waiting(c: Connection, *, limit: int) -> list[Row]:
     """(id, repository id, kind, name) of the oldest entries."""
     return _NEXT.all(c, limit=limit)

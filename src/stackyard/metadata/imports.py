@@ -107,6 +107,7 @@ class Settled(Exception):
 _IS_NEW = Prepared(select(installation.c.import_state, select(repository.c.id).limit(1).scalar_subquery()))
 _SET_STATE = Prepared(installation.update().values(import_state=bindparam("state")))
 _SET_COMPLETE = Prepared(installation.update().values(view_complete=bindparam("complete")))
+_IS_COMPLETE = Prepared(select(installation.c.view_complete))
 _FOUND = Prepared(
     insert(import_repository)
     .values(name=bindparam("name"), state="waiting", listed=bindparam("listed"), manifests=0, tags=0)
@@ -314,6 +315,11 @@ def progress(c: Connection) -> Progress:
 def view_complete(c: Connection, complete: bool) -> None:
     """Note whether Distribution's view of the volume shows everything but what `follow` tells of."""
     _SET_COMPLETE.run(c, complete=complete)
+
+
+def is_view_complete(c: Connection) -> bool:
+    """Whether Distribution's view of the volume shows everything but what `follow` tells of."""
+    return bool(_IS_COMPLETE.scalar(c))
 
 
 def found(c: Connection, repositories: Sequence[tuple[str, bool]]) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from sqlalchemy import BindParameter, Connection, Text, bindparam, exists, false, func, literal_column, select, true
 
-from stackyard.metadata import clock, due, quotas, repositories
+from stackyard.metadata import clock, due, follow, quotas, repositories
 from stackyard.metadata.prepared import Prepared, TextList, each
 from stackyard.metadata.quotas import Account
 from stackyard.metadata.schema import LIVE, blob, blob_link, manifest, manifest_reference, repository, tag
@@ -322,6 +322,8 @@ def put(  # noqa: PLR0913 - one transaction has to know all of it
     uncounted = _check_references(c, repository_id, manifest.references)
     expires_after = manifest.expires_after or _expiry_of_children(c, repository_id, manifest.references)
     manifest_id, is_new = _store(c, repository_id, replace(manifest, expires_after=expires_after), actor, promise)
+    if is_new:
+        follow.add(c, repository_id, "manifest", manifest.digest)
     for name in tags:
         point(
             c,
@@ -373,6 +375,7 @@ def delete(
     _DELETE.run(c, manifest_id=row[0], actor=actor, undo=undo)
     delete_all_of(c, repository_id, manifest_id=row[0], digest=digest, actor=actor, undo=undo)
     due.add_manifest(c, repository_id, digest, wait=undo)
+    follow.add(c, repository_id, "manifest", digest)
     quotas.discharge(c, account, [digest])
     quotas.discharge(c, account, _UNCOUNT_LINKS.column(c, repository_id_=repository_id, digest_=digest))
     return True
@@ -399,6 +402,7 @@ def restore(
         if left <= 0:
             raise NotRestorable(f"{digest} was deleted and the time to restore it is over")
         _REVIVE.run(c, manifest_id=manifest_id, media_type=media_type, promise=spans["promise"])
+        follow.add(c, repository_id, "manifest", digest)
     for name in tags:
         point(c, repository_id=repository_id, tag=name, manifest_id=manifest_id, actor=actor, undo=spans["undo"])
     if deleted_at is not None:

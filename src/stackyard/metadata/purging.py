@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import BindParameter, Connection, bindparam, select
 
-from stackyard.metadata import clock, due
+from stackyard.metadata import clock, due, follow
 from stackyard.metadata.collection import AT_ONCE, erase_manifest
 from stackyard.metadata.prepared import Prepared
 from stackyard.metadata.schema import blob_link, manifest, manifest_reference, repository, tag, tag_history
@@ -78,7 +78,9 @@ _NAMERS_ANYWHERE = Prepared(
     .where(blob_link.c.digest == bindparam("digest"))
     .limit(_MOST_NAMED)
 )
-_DROP_LINKS = Prepared(blob_link.delete().where(blob_link.c.digest == bindparam("digest")))
+_DROP_LINKS = Prepared(
+    blob_link.delete().where(blob_link.c.digest == bindparam("digest")).returning(blob_link.c.repository_id)
+)
 _END_PROMISES = [
     Prepared(
         table.update()
@@ -135,8 +137,11 @@ def purge_blob(c: Connection, digest: str) -> Purged:
     if namers:
         images = ", ".join(f"{name}@{one}" for name, one in namers)
         raise StillNeeded(f"{digest} is part of {images}: purge what names it")
-    if not _DROP_LINKS.run(c, digest=digest):
+    linked_by = _DROP_LINKS.column(c, digest=digest)
+    if not linked_by:
         raise BlobUnknown(f"no repository has the blob {digest}")
+    for repository_id in linked_by:
+        follow.add(c, repository_id, "link", digest)
     due.add_blob(c, digest, wait=AT_ONCE)
     return Purged(blobs=[digest])
 
@@ -165,7 +170,9 @@ def _purge(c: Connection, repository_id: int, digest: str, purged: Purged) -> No
     if namers := _NAMERS.all(c, repository_id=repository_id, digest=digest):
         raise StillNeeded(f"{digest} is part of {', '.join(row[1] for row in namers)}: purge that one")
     named = _NAMED.all(c, manifest_id=manifest_id)
-    purged.tags += _TAGS.column(c, manifest_id=manifest_id)
+    tags = _TAGS.column(c, manifest_id=manifest_id)
+    purged.tags += tags
+    follow.add_all(c, repository_id, "tag", tags)
     purged.manifests.append(digest)
     _DROP_TAGS.run(c, manifest_id=manifest_id)
     _DROP_HISTORY.run(c, repository_id=repository_id, digest=digest)
@@ -180,4 +187,5 @@ def _purge(c: Connection, repository_id: int, digest: str, purged: Purged) -> No
             purged.shared.append(one)
         elif _DROP_LINK.run(c, repository_id=repository_id, digest=one):
             purged.blobs.append(one)
+            follow.add(c, repository_id, "link", one)
             due.add_blob(c, one, wait=AT_ONCE)

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from sqlalchemy import Connection, bindparam, select
 
-from stackyard.metadata import audit, clock, counting, due, quotas
+from stackyard.metadata import audit, clock, counting, due, follow, quotas
 from stackyard.metadata.prepared import Prepared, Row
 from stackyard.metadata.quotas import Account
 from stackyard.metadata.schema import repository
@@ -88,7 +88,7 @@ def delete(c: Connection, name: str, *, actor: str, undo: timedelta) -> bool:
     repository_id = _LOCK_FOR_DELETION.scalar(c, name=name)
     if repository_id is None:
         return False
-    _hide(c, repository_id, actor, undo)
+    _hide(c, repository_id, name, actor, undo)
     audit.record(c, actor=actor, action="repository.delete", repository=name)
     return True
 
@@ -108,16 +108,18 @@ def restore(c: Connection, name: str, *, actor: str) -> bool:
     if there is not None and there[1]:
         raise AlreadyThere(f"a new repository {name} was pushed meanwhile: delete that one first")
     if there is not None:  # only an upload was begun in it
-        _hide(c, there[0], actor, timedelta())
+        _hide(c, there[0], name, actor, timedelta())
     if not counting.reopen(c, repository_id, limit=_DIGESTS):
         return False
     _RESTORE.run(c, id_=repository_id)
+    follow.add(c, repository_id, "repository", name)
     audit.record(c, actor=actor, action="repository.restore", repository=name)
     return True
 
 
-def _hide(c: Connection, repository_id: int, actor: str, undo: timedelta) -> None:
+def _hide(c: Connection, repository_id: int, name: str, actor: str, undo: timedelta) -> None:
     _DELETE.run(c, id_=repository_id, actor=actor, undo=undo)
+    follow.add(c, repository_id, "repository", name)
     due.add_repository(c, repository_id, wait=undo)
     counting.close(c, repository_id, limit=_DIGESTS)
 

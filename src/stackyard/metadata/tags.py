@@ -11,7 +11,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from stackyard.metadata import clock, due, pulls, repositories
+from stackyard.metadata import clock, due, follow, pulls, repositories
 from stackyard.metadata.prepared import Prepared, Row
 from stackyard.metadata.schema import manifest, repository, tag, tag_history
 
@@ -186,6 +186,7 @@ def point(  # noqa: PLR0913 - who, where, what and until when
         return
     if guard:
         guard.on_point(c, tag, moves=row is not None)
+    follow.add(c, repository_id, "tag", tag)
     values = {"tag": tag, "manifest_id": manifest_id, "actor": actor, "expires_after": expires_after}
     if row is None:
         _INSERT.run(c, repository_id=repository_id, **values)
@@ -209,6 +210,7 @@ def delete(
     if guard:
         guard.on_delete(c, tag)
     _DELETE.run(c, repository_id_=repository_id, tag=tag)
+    follow.add(c, repository_id, "tag", tag)
     pulls.forget_tags(c, repository_id, [tag])
     _remember(c, repository_id, tag, row[1:], actor=actor, reason="deleted", undo=undo)
     return True
@@ -223,6 +225,7 @@ def delete_all_of(
         _REMEMBER_OF_MANIFEST.run(c, manifest_id=manifest_id, digest=digest, actor=actor, undo=undo)
         _DELETE_OF_MANIFEST.run(c, manifest_id=manifest_id)
         pulls.forget_tags(c, repository_id, names)
+        follow.add_all(c, repository_id, "tag", names)
     return names
 
 

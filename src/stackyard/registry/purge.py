@@ -6,10 +6,11 @@ from datetime import timedelta
 
 from sqlalchemy import Connection
 
-from stackyard.metadata import audit, collection, emptying, purging, repositories
+from stackyard.metadata import audit, collection, emptying, purging, repositories, views
 from stackyard.metadata.collection import Doomed
 from stackyard.metadata.database import Database
 from stackyard.metadata.purging import Purged
+from stackyard.oci import layout
 from stackyard.oci.digests import Digest
 from stackyard.oci.errors import NameUnknown
 from stackyard.storage.driver import BlobStore
@@ -83,6 +84,8 @@ class Purge:
             batch = digests[start : start + _BATCH]
             for digest, doomed in await self.database.write(_doom, batch):
                 await self.store.delete(doomed.location)
+                if await self.database.read(views.is_second_name, digest, doomed.location):
+                    await self.store.delete(layout.blob(Digest(digest), 0))
                 await self.database.write(collection.forget_blobs, [doomed.blob_id])
                 gone.append(digest)
                 size += doomed.size

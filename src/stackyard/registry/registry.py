@@ -10,6 +10,7 @@ from stackyard.registry.audit import Audit
 from stackyard.registry.blobs import Blobs
 from stackyard.registry.check import Check
 from stackyard.registry.collection import Collection
+from stackyard.registry.following import Following
 from stackyard.registry.imports import Imports
 from stackyard.registry.jobs import Jobs
 from stackyard.registry.leases import Leases
@@ -53,6 +54,8 @@ class Registry:
     jobs: Jobs
     audit: Audit
     quotas: Quotas
+    following: Following | None
+    """None: there is nothing that Distribution could read."""
 
     async def check(self) -> None:
         """Prove, with two reads, that database and store answer. Raises Unavailable when one does not in time."""
@@ -91,4 +94,5 @@ class Registry:
             Jobs(database, leases),
             Audit(database),
             Quotas(database, leases),
+            Following(store, database, files) if files else None,
         )

@@ -18,6 +18,7 @@ from stackyard.auth.slots import Slots
 from stackyard.config.model import Config
 from stackyard.http.app import App
 from stackyard.http.debug import DebugApp
+from stackyard.jobs.following import Follow
 from stackyard.jobs.health import Health
 from stackyard.jobs.imports import Import
 from stackyard.jobs.runner import Runner
@@ -121,15 +122,16 @@ class Assembly:
     def _jobs(self, registry: Registry, health: Health, context: WorkerContext) -> list[Coroutine[Any, Any, None]]:
         jobs: list[Coroutine[Any, Any, None]] = [] if context.background else [health.run(), registry.pulls.run()]
         does_the_rest = context.background if self.background else context.index == 0
-        if does_the_rest:
-            jobs.append(Runner(registry.jobs, kinds(registry)).run())
-        if does_the_rest and registry.imports.pending:
-            jobs.append(Import(registry.imports, registry.jobs.leases).run())
-        if registry.settings.read_only or not does_the_rest:
+        if not does_the_rest:
             return jobs
+        jobs.append(Runner(registry.jobs, kinds(registry)).run())
+        importing = Import(registry.imports, registry.jobs.leases)
+        if registry.settings.read_only:
+            return [*jobs, importing.run()]
         audit = self.config.stackyard.audit
         jobs.append(Trimming(registry, audit.keep, audit.entries).run())
         jobs += [registry.collection.keep(), registry.scrub.keep(), registry.quotas.keep()]
+        jobs.append(Follow(registry, importing, follow=self.config.stackyard.distribution.follow).run())
         purging = self.config.storage.maintenance.uploadpurging
         if purging.enabled:
             jobs.append(Purge(registry.uploads, purging.age, purging.interval, purging.dryrun).run())
