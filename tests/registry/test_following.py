@@ -1,6 +1,7 @@
 """The follower: whatever the rows say, Distribution's files say it a moment later."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Coroutine
 from datetime import timedelta
 from pathlib import Path
@@ -162,6 +163,8 @@ async def test_a_later_copy_is_found_at_the_first_location(registry: Registry, t
 
     second = tree.blob_path(digest).with_name("data.1")
     assert tree.blob_path(digest).samefile(second)
+    os.utime(second, (0, 0))
+    assert (await registry.comparison.run(repair=True)).is_well
     await collect(database, digest, repository="a")
     await forget_bytes(registry, database, digest)
     await catch_up(registry)

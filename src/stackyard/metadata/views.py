@@ -159,6 +159,12 @@ def is_second_name(c: Connection, digest: str, location: str) -> bool:
     return not location.endswith("/data") and _FIRST_COPY.one(c, digest=digest) is None
 
 
+def has_second_name(c: Connection, digest: str) -> bool:
+    """Whether the digest's live copy is a later one, and may be found at the first location as well."""
+    location = _LIVE.scalar(c, digest=digest)
+    return location is not None and is_second_name(c, digest, location)
+
+
 def _resolve_copy(view: View, digest: Digest, location: str) -> None:
     if not location.endswith("/data"):
         view.copies[digest] = location

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from stackyard.metadata import checking, scrubbing
+from stackyard.metadata import checking, scrubbing, views
 from stackyard.metadata.database import Database
 from stackyard.metadata.scrubbing import Copy
 from stackyard.oci import layout
@@ -92,10 +92,13 @@ class Check:
             found.files += len(batch)
             old = {one.location: one for one in batch if one.modified < oldest}
             for location in sorted(await self.database.read(checking.unknown, list(old)) if old else ()):
+                owner = _owner(location)
+                if owner and owner[1] == 0 and await self.database.read(views.has_second_name, owner[0]):
+                    continue  # for Distribution, which looks for a blob only there
                 found.unowned_size += old[location].size
                 if len(found.unowned) < _MOST:
                     found.unowned.append(location)
-                if repair and (owner := _owner(location)):
+                if repair and owner:
                     await self.database.write(checking.own, *owner, location, old[location].size)
             tell(found)
 
