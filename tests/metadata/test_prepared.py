@@ -14,11 +14,13 @@ from stackyard.metadata import (
     clock,
     collection,
     due,
+    hiding,
     keys,
     manifests,
     pulls,
     reach,
     repositories,
+    retention,
     rules,
     sqlite,
     tags,
@@ -28,7 +30,7 @@ from stackyard.metadata.database import Database
 from stackyard.metadata.prepared import Prepared, TextList, each
 from stackyard.metadata.schema import installation, repository
 
-MODULES = [blobs, collection, due, keys, manifests, pulls, reach, repositories, rules, tags, uploads]
+MODULES = [blobs, collection, due, hiding, keys, manifests, pulls, reach, repositories, retention, rules, tags, uploads]
 _PG: Dialect = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
 
 

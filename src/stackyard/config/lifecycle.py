@@ -21,7 +21,9 @@ def _cron(text: str) -> str:
     from cronsim import CronSim, CronSimError
 
     try:
-        CronSim(text, _ANY_TIME)
+        next(CronSim(text, _ANY_TIME))
+    except StopIteration:
+        raise ValueError("names a time that never comes") from None
     except CronSimError as error:
         raise ValueError(f"is no schedule of five fields such as '0 3 * * *': {error}") from None
     return text

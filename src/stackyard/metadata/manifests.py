@@ -19,7 +19,7 @@ from stackyard.metadata import clock, due, follow, quotas, repositories
 from stackyard.metadata.prepared import Prepared, TextList, each
 from stackyard.metadata.quotas import Account
 from stackyard.metadata.schema import LIVE, blob, blob_link, manifest, manifest_reference, repository, tag
-from stackyard.metadata.tags import Guard, delete_all_of, point
+from stackyard.metadata.tags import BY_RULE, Guard, delete_all_of, point
 from stackyard.oci.digests import Digest
 from stackyard.oci.errors import ManifestBlobUnknown, NotRestorable
 
@@ -174,6 +174,7 @@ REFERENCE: dict[str, BindParameter[Any]] = {
     name: bindparam(name) for name in ("repository_id", "digest", "manifest_id", "kind", "required")
 }
 """The columns of a reference's row; their values are those of `reference_rows`."""
+_parent = manifest.alias("parent")
 _LOCK_TO_RESTORE = Prepared(
     select(
         manifest.c.id,
@@ -184,6 +185,28 @@ _LOCK_TO_RESTORE = Prepared(
     )
     .where(manifest.c.repository_id == bindparam("repository_id"), manifest.c.digest == bindparam("digest"))
     .with_for_update()
+)
+_hidden = (manifest.c.deleted_by.in_(BY_RULE), manifest.c.restorable_until > clock.now())
+_HIDDEN_CHILDREN = Prepared(
+    select(manifest.c.digest)
+    .select_from(_parent)
+    .join(manifest_reference, manifest_reference.c.manifest_id == _parent.c.id)
+    .join(
+        manifest,
+        (manifest.c.repository_id == manifest_reference.c.repository_id)
+        & (manifest.c.digest == manifest_reference.c.digest),
+    )
+    .where(
+        _parent.c.repository_id == bindparam("repository_id"),
+        _parent.c.digest == bindparam("digest"),
+        manifest_reference.c.kind == "child",
+        *_hidden,
+    )
+)
+_HIDDEN_REFERRERS = Prepared(
+    select(manifest.c.digest).where(
+        manifest.c.repository_id == bindparam("repository_id"), manifest.c.subject == bindparam("digest"), *_hidden
+    )
 )
 _DELETED_AT = Prepared(
     select(manifest.c.deleted_at).where(
@@ -386,6 +409,8 @@ def restore(
 ) -> int:
     """Show a manifest again, if it was deleted, and let these tags stand for it. `spans` are those of `put`.
 
+    What a rule hid together with it comes back as well.
+
     Returns its row.
 
     Raises:
@@ -407,6 +432,9 @@ def restore(
         point(c, repository_id=repository_id, tag=name, manifest_id=manifest_id, actor=actor, undo=spans["undo"])
     if deleted_at is not None:
         count(c, account, links, {digest: size})
+        values = {"repository_id": repository_id, "digest": digest}
+        for one in _HIDDEN_CHILDREN.column(c, **values) + _HIDDEN_REFERRERS.column(c, **values):
+            restore(c, account, one, (), actor=actor, **spans)
     found: int = manifest_id
     return found
 

@@ -6,23 +6,32 @@ from datetime import timedelta
 from sqlalchemy import Connection, select
 
 from stackyard.metadata import clock, due
-from stackyard.metadata.collection import SOON, Look, drop_link, drop_manifest, mark_blobs
+from stackyard.metadata.collection import NOTHING_TO_DO, SOON, Look, drop_link, drop_manifest, mark_blobs
 from stackyard.metadata.due import Entry
 from stackyard.metadata.emptying import drop_repository
+from stackyard.metadata.hiding import Untagged, hide_untagged
 from stackyard.metadata.prepared import Prepared
 
 _NOW = Prepared(select(clock.now()))
 
 
-def collect(c: Connection, entries: Sequence[Entry], *, grace: timedelta, readers: timedelta) -> dict[Entry, Look]:
+def collect(
+    c: Connection,
+    entries: Sequence[Entry],
+    *,
+    grace: timedelta,
+    readers: timedelta,
+    untagged: Untagged | None = None,
+) -> dict[Entry, Look]:
     """Look at each entry. What is done with leaves the queue; what is not yet due stays as it is.
 
-    An entry with doomed bytes stays, too: `due.done` is for whoever has deleted them.
+    An entry with doomed bytes stays, too: `due.done` is for whoever has deleted them. `untagged` says which manifests
+    go that nobody deleted; None: none.
     """
     looks = {}
     now = _NOW.scalar(c)
     for entry in entries:
-        look = looks[entry] = _look(c, entry, grace, readers)
+        look = looks[entry] = _look(c, entry, grace, readers, untagged)
         if look.doomed or (look.again > SOON and not look.gone and entry.due_at > now):
             continue
         if look.again:
@@ -31,10 +40,13 @@ def collect(c: Connection, entries: Sequence[Entry], *, grace: timedelta, reader
     return looks
 
 
-def _look(c: Connection, entry: Entry, grace: timedelta, readers: timedelta) -> Look:
+def _look(c: Connection, entry: Entry, grace: timedelta, readers: timedelta, untagged: Untagged | None) -> Look:
     match entry.kind:
         case "manifest":
-            return drop_manifest(c, entry.repository_id, entry.digest, grace=grace)
+            look = drop_manifest(c, entry.repository_id, entry.digest, grace=grace)
+            if untagged is None or look != NOTHING_TO_DO:
+                return look
+            return Look(again=hide_untagged(c, entry.repository_id, entry.digest, untagged))
         case "link":
             return drop_link(c, entry.repository_id, entry.digest, grace=grace)
         case "repository":

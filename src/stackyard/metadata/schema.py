@@ -255,6 +255,7 @@ tag_history = Table(
     Column("restorable_until", Instant, nullable=False),
     CheckConstraint("reason IN ('moved', 'deleted', 'manifest')", name="reason"),
 )
+Index("ix_tag_history_repository_id_digest", tag_history.c.repository_id, tag_history.c.digest)
 Index("ix_tag_history_repository_id_name", tag_history.c.repository_id, tag_history.c.name, tag_history.c.id)
 
 # What may have become garbage, and when to look. Only a hint: whoever takes a row checks everything again.

@@ -128,6 +128,11 @@ _REMEMBER_OF_MANIFEST = Prepared(
 _DELETE_OF_MANIFEST = Prepared(tag.delete().where(tag.c.manifest_id == bindparam("manifest_id")))
 
 
+RULES = ("retention", "expiry", "untagged")
+"""Actors that are rules, not people: what they delete together comes back together."""
+BY_RULE = [literal_column(f"'{one}'", Text()) for one in RULES]
+
+
 class Guard(Protocol):
     """Rules about the tags of one repository, asked inside the transaction and once what they are about is locked.
 

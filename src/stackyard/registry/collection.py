@@ -18,6 +18,7 @@ from stackyard.metadata.blobs import PENDING_SPAN, READER_SPAN
 from stackyard.metadata.collection import NO_GRACE, Doomed, Look
 from stackyard.metadata.database import Database
 from stackyard.metadata.due import FIRST, Entry
+from stackyard.metadata.hiding import Untagged
 from stackyard.metadata.reclaimable import Reclaimable
 from stackyard.oci.errors import Unavailable
 from stackyard.registry import clockwatch
@@ -81,6 +82,8 @@ class Collection:
     store: BlobStore
     database: Database
     leases: Leases
+    untagged: Untagged | None = None
+    """Which manifests go that nobody deleted; None: none."""
     watch: ClockWatch = field(default_factory=ClockWatch)
     _beat: float = field(default=0.0, init=False)
 
@@ -175,7 +178,7 @@ class Collection:
 
     async def _look(self, lease: Lease, entries: list[Entry], freed: Freed, style: _Style) -> None:
         began = time.monotonic()
-        looks = await lease.write(_collect, entries, style.grace, style.readers)
+        looks = await lease.write(_collect, entries, style.grace, style.readers, self.untagged)
         freed.add(looks)
         await self._delete(lease, looks, freed)
         style.tell(freed)
@@ -201,10 +204,12 @@ class Collection:
         return True
 
 
-def _collect(c: Connection, entries: list[Entry], grace: timedelta, readers: timedelta) -> dict[Entry, Look]:
+def _collect(
+    c: Connection, entries: list[Entry], grace: timedelta, readers: timedelta, untagged: Untagged | None
+) -> dict[Entry, Look]:
     if hold := holds.current(c):
         raise Held(f"nothing is collected while {hold} needs everything to stay")
-    return rounds.collect(c, entries, grace=grace, readers=readers)
+    return rounds.collect(c, entries, grace=grace, readers=readers, untagged=untagged)
 
 
 def _forget(c: Connection, batch: list[tuple[Entry, Look]], gone: set[int]) -> None:

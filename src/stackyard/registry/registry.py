@@ -3,12 +3,14 @@
 import asyncio
 from dataclasses import dataclass
 
+from stackyard.metadata import hiding
 from stackyard.metadata.database import Database
 from stackyard.oci import layout
 from stackyard.oci.errors import Unavailable
 from stackyard.registry.audit import Audit
 from stackyard.registry.blobs import Blobs
 from stackyard.registry.check import Check
+from stackyard.registry.cleanup import Cleanup
 from stackyard.registry.collection import Collection
 from stackyard.registry.following import Following
 from stackyard.registry.imports import Imports
@@ -25,6 +27,7 @@ from stackyard.registry.rules import Rules
 from stackyard.registry.scrub import Scrub
 from stackyard.registry.settings import Settings
 from stackyard.registry.tags import Tags
+from stackyard.registry.untagged import Untagged
 from stackyard.registry.uploads import Uploads
 from stackyard.storage.driver import BlobStore
 from stackyard.storage.smallfiles import SmallFiles
@@ -45,6 +48,8 @@ class Registry:
     referrers: Referrers
     pulls: Pulls
     rules: Rules
+    cleanup: Cleanup
+    untagged: Untagged
     collection: Collection
     purge: Purge
     scrub: Scrub
@@ -74,7 +79,7 @@ class Registry:
         blobs, rules = Blobs(store, database, settings), Rules(database)
         manifests = Manifests(database, settings, blobs, rules)
         imports = Imports(store, database, manifests, settings, files)
-        leases = Leases(database)
+        leases, pulls = Leases(database), Pulls(database)
         return cls(
             settings,
             blobs,
@@ -83,9 +88,11 @@ class Registry:
             Tags(database, settings),
             Repositories(database, settings, imports),
             Referrers(database),
-            Pulls(database),
+            pulls,
             rules,
-            Collection(store, database, leases),
+            Cleanup(database, settings, leases, rules, pulls),
+            Untagged(database, settings, leases),
+            Collection(store, database, leases, _untagged(settings)),
             Purge(store, database),
             Scrub(store, database, Leases(database), settings.scrub_rate, settings.scrub_every),
             Check(store, database, imports),
@@ -96,3 +103,7 @@ class Registry:
             Quotas(database, leases),
             Following(store, database, files) if files else None,
         )
+
+
+def _untagged(settings: Settings) -> hiding.Untagged | None:
+    return hiding.Untagged(settings.untagged, settings.undo) if settings.untagged else None

@@ -15,6 +15,8 @@ class Settings:
     """How long what was acknowledged (201, HEAD 200, mount) is safe from collection, whatever else is set."""
     undo: timedelta = timedelta(days=7)
     """How long what was deleted or overwritten can be restored."""
+    untagged: timedelta | None = None
+    """How long a manifest is kept that has no tag, that nothing names and nobody pulls by digest; None: for ever."""
     claim: timedelta = timedelta(seconds=30)
     """How long a silent writer keeps an upload session to itself."""
     max_catalog: int = 1000

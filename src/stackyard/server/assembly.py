@@ -132,6 +132,9 @@ class Assembly:
         jobs.append(Trimming(registry, audit.keep, audit.entries).run())
         jobs += [registry.collection.keep(), registry.scrub.keep(), registry.quotas.keep()]
         jobs.append(Follow(registry, importing, follow=self.config.stackyard.distribution.follow).run())
+        jobs.append(registry.cleanup.keep(self.config.stackyard.retention.schedule))
+        if registry.settings.untagged:
+            jobs.append(registry.untagged.keep())
         purging = self.config.storage.maintenance.uploadpurging
         if purging.enabled:
             jobs.append(Purge(registry.uploads, purging.age, purging.interval, purging.dryrun).run())

@@ -38,6 +38,7 @@ def registry(config: Config, workers: int) -> Settings:
     return Settings(
         promise=ours.gc.promise,
         undo=ours.gc.undo,
+        untagged=ours.gc.untagged or None,
         scrub_rate=ours.scrub.rate,
         scrub_every=ours.scrub.every,
         max_catalog=config.catalog.maxentries,

@@ -50,6 +50,7 @@ def _content() -> None:
     op.create_index("ix_manifest_digest", "manifest", ["digest"], unique=False)
     op.add_column("manifest_reference", sa.Column("missing", sa.Boolean(), nullable=False, server_default=sa.false()))
     op.add_column("tag", sa.Column("expires_at", Instant, nullable=True))
+    op.create_index("ix_tag_history_repository_id_digest", "tag_history", ["repository_id", "digest"], unique=False)
     op.create_index("tag_expiry", "tag", ["expires_at"], unique=False, **_where("expires_at IS NOT NULL"))
 
 
