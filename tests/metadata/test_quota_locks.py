@@ -120,7 +120,7 @@ async def test_the_second_of_two_pushes_of_the_same_blob_adds_nothing(
 async def test_two_images_that_go_at_once_take_the_layer_with_them_that_they_share(
     database: Database, first: Transaction, second: Transaction
 ) -> None:
-    await database.write(limit, "", 99)
+    """Where no quota keeps them apart; one that comes later counts what they left."""
     await database.write(push, "a", LAYER)
     images = [pushed(name, [layer(Digest.of(LAYER))]) for name in (b"1", b"2")]
     for each in images:
@@ -132,4 +132,20 @@ async def test_two_images_that_go_at_once_take_the_layer_with_them_that_they_sha
     await first.commit()
     assert await deleting is True
 
+    await database.write(limit, "", 99)
     assert await database.read(used, "") == (0, 1)
+
+
+async def test_of_two_first_manifests_one_makes_the_repository_known(
+    database: Database, first: Transaction, second: Transaction
+) -> None:
+    await database.write(limit, "", 99)
+    await database.write(repositories.ensure_locked, "a")
+    await first.run(lambda c: put(c, "a", pushed(b"1"), "v1"))
+
+    putting = asyncio.create_task(second.outcome(lambda c: put(c, "a", pushed(b"2"), "v2")))
+    await second.wait_blocked(first)
+    await first.commit()
+    await putting
+
+    assert await database.read(used, "") == (2, 1)

@@ -154,6 +154,17 @@ async def test_check_tells_a_full_disk_from_a_broken_one(store: BlobStore, disk:
     await store.check()
 
 
+async def test_the_room_is_that_of_the_disk(store: BlobStore, disk: Path) -> None:
+    empty = await store.room()
+    await put(store, BLOB, made_up(MIB))
+    after = await store.room()
+
+    assert empty is not None
+    assert after is not None
+    assert (empty.free, empty.total) == (4 * MIB, 4 * MIB)
+    assert 0 < after.free <= 3 * MIB
+
+
 async def test_a_full_disk_can_still_be_read_and_deleted_from(store: BlobStore, disk: Path) -> None:
     content = made_up(MIB)
     await put(store, BLOB, content)

@@ -109,6 +109,8 @@ def _type(kind: Any, field: FieldInfo | None = None) -> str:
 def _default(field: FieldInfo) -> str:
     if field.default is PydanticUndefined:
         return "required"
+    if field.default is None:
+        return ""
     if SIZE in field.metadata:
         return sizes.text_of(field.default)
     value = _plain(field.default)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, model_validator
 
-from stackyard.config.section import Section, Size, option
+from stackyard.config.section import SIZE, Section, option
 
 _PATH = re.compile(r"(?:[a-z0-9][a-z0-9._-]*/)+", re.ASCII)
 
@@ -23,7 +23,9 @@ class Quota(Section):
     prefix: Annotated[str, AfterValidator(_prefix)] = option(
         meaning="What their names begin with, such as team-a/; / for the whole registry."
     )
-    bytes: Size | None = option(None, "The most bytes; a layer that several share counts once.", ge=1, lt=2**63)
+    bytes: Annotated[int | None, SIZE] = option(
+        None, "The most bytes; a layer that several share counts once.", ge=1, lt=2**63
+    )
     repositories: int | None = option(None, "The most repositories.", ge=1, lt=2**63)
 
     @model_validator(mode="after")

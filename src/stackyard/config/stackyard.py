@@ -10,7 +10,7 @@ from stackyard.config.access import Access, Name
 from stackyard.config.auth import Quoted
 from stackyard.config.lifecycle import Retention, Tags
 from stackyard.config.quotas import Quota
-from stackyard.config.section import WORDS, Duration, LongSpan, Networks, Section, Size, option, section
+from stackyard.config.section import SIZE, WORDS, Duration, LongSpan, Networks, Section, Size, option, section
 
 # RFC 1122 and RFC 4291 loopback, RFC 1918 and RFC 4193 private ranges.
 _PRIVATE = tuple(
@@ -89,6 +89,25 @@ class Limits(Section):
     )
 
 
+class Storage(Section):
+    """`stackyard.storage`: what is kept of the disk."""
+
+    reserve: Annotated[int | None, SIZE] = option(
+        None,
+        "Space on the disk that no push takes, so that everything else goes on; 0: none. Default: 1GiB, or a twentieth "
+        "of the disk where that is less.",
+        ge=0,
+        lt=2**63,
+    )
+    ballast: Annotated[int | None, SIZE] = option(
+        None,
+        "Size of a file beside the database that is given back first when the disk is full all the same, so that "
+        "things can be deleted then; 0: none. Default: 16MiB, or a hundredth of the disk where that is less.",
+        ge=0,
+        le=2**40,
+    )
+
+
 class Collection(Section):
     """`stackyard.gc`: how long content outlives its last use."""
 
@@ -155,6 +174,7 @@ class Stackyard(Section):
     access: Access = section(Access)
     token: Token = section(Token)
     limits: Limits = section(Limits)
+    storage: Storage = section(Storage)
     gc: Collection = section(Collection)
     scrub: Scrub = section(Scrub)
     distribution: Distribution = section(Distribution)

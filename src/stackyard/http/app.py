@@ -150,6 +150,8 @@ class App:
             return document({})
         if self.registry.settings.read_only and kind in permissions.WRITES:
             raise Unsupported("the registry is in read-only mode")
+        if kind in permissions.PUSHES:
+            await self.registry.space.check(request.content_length())
         if self.registry.imports.pending:
             await self._import(call)
         return await HANDLERS[kind](self.registry, call, request)

@@ -43,6 +43,8 @@ ACTIONS: Mapping[type[Endpoint], tuple[Action, ...]] = {
 }
 WRITES = frozenset({PutManifest, StartUpload, AppendUpload, FinishUpload, CancelUpload, DeleteManifest, DeleteBlob})
 
+PUSHES = frozenset({PutManifest, StartUpload, AppendUpload, FinishUpload})
+
 
 def scopes(call: Endpoint) -> Needed:
     """What to name in a challenge: each repository with the actions needed there, or the catalogue."""

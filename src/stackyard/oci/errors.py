@@ -9,7 +9,7 @@ RegistryError
 ├── NotRestorable · AlreadyThere · StillNeeded
 ├── Unauthorized · Denied (QuotaExceeded) · TooManyRequests
 ├── QuotaUnknown · QuotaDeclared
-└── Unsupported · RouteUnknown · Unavailable · StorageFull · BadRequest
+└── Unsupported · RouteUnknown · Unavailable · StorageFull (LowSpace) · BadRequest
 
 Codes are those of distribution-spec 1.1.1, section "Error Codes", and where it has none for the case, those of
 Docker's registry. Rooms raise; `http` alone turns them into answers.
@@ -256,6 +256,12 @@ class StorageFull(RegistryError):
     """No space left. Nothing of the request is visible; it can be sent again."""
 
     code, status, message = "UNAVAILABLE", 507, "no space left on the registry's storage"
+
+
+class LowSpace(StorageFull):
+    """There is space left, and it is kept for what goes on besides pushes."""
+
+    message = "the registry's disk is nearly full"
 
 
 class BadRequest(RegistryError):

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass
 
 from stackyard.metadata import hiding
+from stackyard.metadata.ballast import Ballast
 from stackyard.metadata.database import Database
 from stackyard.oci import layout
 from stackyard.oci.errors import Unavailable
@@ -26,6 +27,7 @@ from stackyard.registry.repositories import Repositories
 from stackyard.registry.rules import Rules
 from stackyard.registry.scrub import Scrub
 from stackyard.registry.settings import Settings
+from stackyard.registry.space import Space
 from stackyard.registry.tags import Tags
 from stackyard.registry.untagged import Untagged
 from stackyard.registry.uploads import Uploads
@@ -59,6 +61,7 @@ class Registry:
     jobs: Jobs
     audit: Audit
     quotas: Quotas
+    space: Space
     following: Following | None
     """None: there is nothing that Distribution could read."""
 
@@ -73,9 +76,20 @@ class Registry:
 
     @classmethod
     def over(
-        cls, store: BlobStore, database: Database, settings: Settings, files: SmallFiles | None = None
+        cls,
+        store: BlobStore,
+        database: Database,
+        settings: Settings,
+        files: SmallFiles | None = None,
+        ballast: Ballast | None = None,
     ) -> "Registry":
-        """A registry over these bytes and rows. `files` is where another registry may have left something."""
+        """A registry over these bytes and rows.
+
+        Args:
+            files: Where another registry may have left something.
+            ballast: What the database gives back when it is full.
+        """
+        space = Space(store, database, settings.reserve, ballast)
         blobs, rules = Blobs(store, database, settings), Rules(database)
         manifests = Manifests(database, settings, blobs, rules)
         imports = Imports(store, database, manifests, settings, files)
@@ -83,7 +97,7 @@ class Registry:
         return cls(
             settings,
             blobs,
-            Uploads(store, database, settings, imports),
+            Uploads(store, database, settings, imports, space),
             manifests,
             Tags(database, settings),
             Repositories(database, settings, imports),
@@ -101,6 +115,7 @@ class Registry:
             Jobs(database, leases),
             Audit(database),
             Quotas(database, leases),
+            space,
             Following(store, database, files) if files else None,
         )
 

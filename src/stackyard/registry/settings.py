@@ -33,6 +33,8 @@ class Settings:
     """How often every blob is read back."""
     delete_enabled: bool = False
     read_only: bool = False
+    reserve: int | None = None
+    """Bytes of the disk that no push takes; None: what suits the disk."""
     redirect: bool = True
     sparse_indexes: bool = False
     """Whether an index may name children that are not here."""

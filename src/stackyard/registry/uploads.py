@@ -29,6 +29,7 @@ from stackyard.oci.errors import (
     DigestInvalid,
     QuotaExceeded,
     SizeInvalid,
+    StorageFull,
     TooManyRequests,
     UploadBusy,
     UploadOutOfOrder,
@@ -38,6 +39,7 @@ from stackyard.registry.hashers import Hashers
 from stackyard.registry.imports import Imports
 from stackyard.registry.publication import Place, Publication
 from stackyard.registry.settings import Settings
+from stackyard.registry.space import Space
 from stackyard.storage.driver import BlobStore, LocationGone, OutOfSpace, StorageError
 
 _PURGE_BATCH = 200
@@ -81,6 +83,7 @@ class Uploads:
     database: Database
     settings: Settings
     imports: Imports
+    space: Space
     _hashers: Hashers = field(default_factory=Hashers)
     _writers: int = 0
     _holder: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -307,12 +310,13 @@ class Uploads:
                 try:
                     async for piece in chunk.body or _nothing():
                         session.check_room(writer.size + len(piece))
+                        await self.space.take(len(piece))
                         await writer.write(piece)
                         await self._renew(session)
                     if chunk.window and writer.size != chunk.window[1]:
                         raise SizeInvalid("the body is not as long as its Content-Range")
                     whole = True
-                except QuotaExceeded:
+                except (QuotaExceeded, StorageFull):
                     keep_partial = False
                     raise
                 finally:
@@ -321,7 +325,7 @@ class Uploads:
                         session.moved(writer.size, hasher)
                         if hasher:
                             self._hashers.keep(upload.id, hasher)
-        except OutOfSpace:
+        except (OutOfSpace, StorageFull):
             await asyncio.shield(self._give_space_back(upload))
             raise
 
@@ -382,6 +386,7 @@ class Uploads:
         hasher.update(content)
         if hasher.digest() != digest:
             raise DigestInvalid(expected=digest, received=hasher.digest())
+        await self.space.take(len(content))
         upload = session.upload = replace(session.upload, offset=len(content))
         commit = await publication.commit(upload, lambda location: self.store.put(location, content))
         if upload.fence > 1:

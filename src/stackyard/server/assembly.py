@@ -25,6 +25,7 @@ from stackyard.jobs.runner import Runner
 from stackyard.jobs.trimming import Trimming
 from stackyard.jobs.uploads import Purge
 from stackyard.metadata import keys, migrate
+from stackyard.metadata.ballast import Ballast
 from stackyard.metadata.database import Database
 from stackyard.metadata.errors import CannotStart
 from stackyard.oci.errors import BadRequest
@@ -131,6 +132,7 @@ class Assembly:
         audit = self.config.stackyard.audit
         jobs.append(Trimming(registry, audit.keep, audit.entries).run())
         jobs += [registry.collection.keep(), registry.scrub.keep(), registry.quotas.keep()]
+        jobs.append(registry.space.keep())
         jobs.append(Follow(registry, importing, follow=self.config.stackyard.distribution.follow).run())
         jobs.append(registry.cleanup.keep(self.config.stackyard.retention.schedule))
         if registry.settings.untagged:
@@ -178,7 +180,10 @@ def prepare(config: Config, database_url: str, *, logins: bool = True) -> None:
         if root:
             step_down(root, mapping.secrets(config))
         _inspect(config, root, database_url, logins=logins)  # wrong files are told once, not by each worker
-        migrate.migrate(database_url, partial(volume.settle, root=root))
+        _with_room(
+            mapping.ballast(config, database_url),
+            lambda: migrate.migrate(database_url, partial(volume.settle, root=root)),
+        )
         if root:
             volume.mark(root)
             if not config.storage.maintenance.readonly.enabled:
@@ -205,6 +210,17 @@ def _inspect(config: Config, root: Path | None, database_url: str, *, logins: bo
     mapping.quotas(config)
     if logins:
         opening.open_access(mapping.authorization(config, cpus.usable()), read=read_secret)
+
+
+def _with_room(ballast: Ballast | None, open_it: Callable[[], None]) -> None:
+    """Opening the database, too, takes space. Raises CannotStart."""
+    try:
+        open_it()
+    except CannotStart as error:
+        if ballast is None or not ballast.is_needed(error):
+            raise
+        ballast.release()
+        open_it()
 
 
 def _make_writable(root: Path) -> None:

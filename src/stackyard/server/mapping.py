@@ -18,6 +18,8 @@ from stackyard.config.model import Config
 from stackyard.config.validation import Indexes
 from stackyard.http.answer import Header
 from stackyard.http.origin import Origins
+from stackyard.metadata import sqlite
+from stackyard.metadata.ballast import Ballast
 from stackyard.oci import layout
 from stackyard.registry import quotas as quotas_
 from stackyard.registry import rules, spans
@@ -47,6 +49,7 @@ def registry(config: Config, workers: int) -> Settings:
         max_manifest=ours.limits.manifestsize,
         delete_enabled=storage.delete.enabled,
         read_only=storage.maintenance.readonly.enabled,
+        reserve=ours.storage.reserve,
         redirect=not storage.redirect.disable,
         sparse_indexes=rules is None or rules.indexes.platforms != "all",
         sparse_platforms=_platforms(rules.indexes) if rules else frozenset(),
@@ -210,6 +213,13 @@ def database_url(config: Config) -> str:
     if url or config.storage.filesystem is None:
         return url
     return f"sqlite:///{Path(config.storage.filesystem.rootdirectory).absolute() / layout.DATABASE}"
+
+
+def ballast(config: Config, database_url: str) -> Ballast | None:
+    """What the embedded database gives back when the disk is full; None: it is not on a disk of ours."""
+    if config.storage.filesystem is None or not database_url.startswith("sqlite:"):
+        return None
+    return Ballast(sqlite.path_of(database_url), config.stackyard.storage.ballast)
 
 
 def secrets(config: Config) -> list[Path]:

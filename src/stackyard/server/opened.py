@@ -5,6 +5,7 @@ from pathlib import Path
 
 from stackyard.config.model import Config
 from stackyard.metadata import database as databases
+from stackyard.metadata.ballast import Ballasted
 from stackyard.metadata.database import Database
 from stackyard.registry.registry import Registry
 from stackyard.server import mapping
@@ -41,8 +42,11 @@ async def open_registry(config: Config, database_url: str, workers: int) -> Open
         workers: The processes that share the limits on the whole server.
     """
     store, files = open_store(config), open_small_files(config)
+    ballast = mapping.ballast(config, database_url)
     database = await databases.open_database(database_url)
-    registry = Registry.over(store, database, mapping.registry(config, workers), files)
+    if ballast:
+        database = Ballasted(database, ballast)
+    registry = Registry.over(store, database, mapping.registry(config, workers), files, ballast)
     await registry.rules.adopt([(kind, detail) for kind, detail, _ in mapping.policy(config)])
     await registry.quotas.declare(mapping.quotas(config))
     await registry.imports.look()

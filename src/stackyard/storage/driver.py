@@ -35,6 +35,15 @@ class Found:
     modified: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """The disk that a store fills, in bytes."""
+
+    free: int
+    """What we may still take: what the file system keeps for root is not part of it."""
+    total: int
+
+
 class BlobWriter(Protocol):
     """Adds bytes to one location, in order. One task at a time."""
 
@@ -160,6 +169,10 @@ class BlobStore(Protocol):
 
         A location made or deleted meanwhile may be met or not.
         """
+        ...
+
+    async def room(self) -> Room | None:
+        """What the disk below has left; None where nobody can say. Raises StorageError."""
         ...
 
     async def check(self) -> None:

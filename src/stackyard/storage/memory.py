@@ -14,6 +14,7 @@ from stackyard.storage.driver import (
     LocationGone,
     LocationTaken,
     OutOfSpace,
+    Room,
     StorageError,
 )
 from stackyard.storage.locations import check_location
@@ -51,7 +52,7 @@ class MemoryStore:
     async def put(self, location: str, content: bytes) -> None:
         """See BlobStore."""
         self._claim(check_location(location))
-        if self.room() < len(content):
+        if self.left() < len(content):
             raise OutOfSpace(f"{location}: the store's capacity is used up")
         self._held[location] = Held(bytearray(content), published=True)
 
@@ -66,7 +67,7 @@ class MemoryStore:
         """See BlobStore."""
         held = self.find(check_location(source), size)
         self._claim(check_location(target))
-        if self.room() < size:
+        if self.left() < size:
             raise OutOfSpace(f"{target}: the store's capacity is used up")
         self._held[target] = Held(held.content[:size])
 
@@ -90,9 +91,13 @@ class MemoryStore:
             if location.startswith(folder):
                 yield Found(location, len(held.content), held.modified)
 
+    async def room(self) -> Room | None:
+        """See BlobStore."""
+        return None if self.capacity is None else Room(int(self.left()), self.capacity)
+
     async def check(self) -> None:
         """See BlobStore."""
-        if self.room() <= 0:
+        if self.left() <= 0:
             raise OutOfSpace("the store's capacity is used up")
 
     async def close(self) -> None:
@@ -111,7 +116,7 @@ class MemoryStore:
         """An empty location, made for it or emptied."""
         return self._held.setdefault(location, Held())
 
-    def room(self) -> float:
+    def left(self) -> float:
         """Bytes that still fit."""
         if self.capacity is None:
             return float("inf")
@@ -163,7 +168,7 @@ class MemoryWriter:
 
     def _keep(self, chunk: bytes) -> None:
         held = self._opened()
-        kept = chunk[: int(min(len(chunk), self._store.room()))]
+        kept = chunk[: int(min(len(chunk), self._store.left()))]
         held.content += kept
         held.modified = datetime.now(UTC)
         self.size += len(kept)

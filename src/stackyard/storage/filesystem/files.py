@@ -5,8 +5,9 @@ import os
 import stat
 from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
-from stackyard.storage.driver import Found, LocationGone, LocationTaken, StorageError
+from stackyard.storage.driver import Found, LocationGone, LocationTaken, Room, StorageError
 from stackyard.storage.filesystem import kernel
 from stackyard.storage.filesystem.failures import translated
 from stackyard.storage.filesystem.folders import Folders
@@ -182,6 +183,15 @@ class Files:
             except (NotADirectoryError, IsADirectoryError):
                 return
             self.folders.prune(os.path.dirname(path))
+
+    def room(self) -> Room:
+        """What the file system below the root has left. Before the first file, that of the folder it will be in."""
+        with translated(self.folders.root):
+            try:
+                found = os.statvfs(self.folders.root)
+            except FileNotFoundError:
+                found = os.statvfs(next(each for each in Path(self.folders.root).parents if each.exists()))
+        return Room(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
 
     def check(self, location: str) -> None:
         """Write a file at `location`, sync it, read it, remove it. Raises StorageError with what went wrong."""

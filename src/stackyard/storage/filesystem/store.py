@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stackyard.oci.digests import Hasher
 from stackyard.oci.layout import OWN
-from stackyard.storage.driver import BlobReader, BlobWriter, Found
+from stackyard.storage.driver import BlobReader, BlobWriter, Found, Room
 from stackyard.storage.filesystem.files import Files
 from stackyard.storage.filesystem.reader import FileReader
 from stackyard.storage.filesystem.shares import Shares
@@ -75,6 +75,10 @@ class FilesystemStore:
             while batch := await self._threads.run(next_batch, found):
                 for one in batch:
                     yield one
+
+    async def room(self) -> Room | None:
+        """See BlobStore."""
+        return await self._threads.run(self._files.room)
 
     async def check(self) -> None:
         """See BlobStore. Writes and syncs a file of a few bytes."""
