@@ -19,7 +19,7 @@ OTHER = image(annotations={"other": "yes"})
 
 
 async def add(app: App, kind: str, **detail: Any) -> int:
-    return await app.registry.rules.add(kind, {"repositories": "**"} | detail, actor="user:root")
+    return (await app.registry.rules.add(kind, {"repositories": "**"} | detail, actor="user:root")).id
 
 
 def error(got: Any) -> tuple[int, str, str]:

@@ -7,7 +7,8 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from stackyard.registry.retention import Keep, Rule, RuleRefused, Tag, Verdict, check, evaluate, is_too_much
+from stackyard.oci.errors import RuleRefused
+from stackyard.registry.retention import Keep, Rule, Tag, Verdict, check, evaluate, is_too_much
 from stackyard.registry.selections import Selection
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)

@@ -11,8 +11,8 @@ from tests.metadata.making import ACTOR
 from stackyard.metadata import rules as rows
 from stackyard.metadata.database import Database
 from stackyard.metadata.schema import audit
-from stackyard.registry.retention import RuleRefused
-from stackyard.registry.rules import FORM, IMMUTABLE, RETENTION, NoSuchRule, Rules, check_all, read
+from stackyard.oci.errors import RuleRefused, RuleUnknown
+from stackyard.registry.rules import FORM, IMMUTABLE, RETENTION, Rules, check_all, read
 
 KEEP_TEN = {"repositories": "team/**", "keep": {"last": 10}}
 RELEASES = {"repositories": "**", "tags": ["v*"]}
@@ -21,8 +21,8 @@ RELEASES = {"repositories": "**", "tags": ["v*"]}
 async def test_a_rule_is_added_changed_and_removed_and_each_is_recorded(database: Database) -> None:
     rules = Rules(database)
 
-    id_ = await rules.add(RETENTION, KEEP_TEN, actor=ACTOR)
-    await rules.change(id_, KEEP_TEN | {"tags": ["dev-*"]}, actor="user:bob")
+    id_ = (await rules.add(RETENTION, KEEP_TEN, actor=ACTOR)).id
+    await rules.change(id_, RETENTION, KEEP_TEN | {"tags": ["dev-*"]}, actor="user:bob")
     [one] = await rules.list()
     assert (one.kind, one.detail["tags"], one.source, one.updated_by) == (RETENTION, ["dev-*"], "api", "user:bob")
     assert (await rules.policy()).retention[0].selection.tags == ("dev-*",)
@@ -35,7 +35,7 @@ async def test_a_rule_is_added_changed_and_removed_and_each_is_recorded(database
         ("user:bob", "rule.change"),
         (ACTOR, "rule.remove"),
     ]
-    with pytest.raises(NoSuchRule):
+    with pytest.raises(RuleUnknown):
         await rules.remove(id_, actor=ACTOR)
 
 
@@ -43,7 +43,7 @@ async def test_another_process_sees_a_change_in_its_next_transaction(database: D
     mine, others = Rules(database), Rules(database)
     assert (await others.policy()).immutable == ()
 
-    id_ = await mine.add(IMMUTABLE, RELEASES, actor=ACTOR)
+    id_ = (await mine.add(IMMUTABLE, RELEASES, actor=ACTOR)).id
 
     before = await others.policy()
     assert [one.name for one in before.immutable] == [f"rule {id_}"]
@@ -52,7 +52,7 @@ async def test_another_process_sees_a_change_in_its_next_transaction(database: D
 
 async def test_the_rules_of_the_file_replace_those_that_stood_there_before(database: Database) -> None:
     rules = Rules(database)
-    own = await rules.add(RETENTION, {"repositories": "mine", "keep": {"last": 1}}, actor=ACTOR)
+    own = (await rules.add(RETENTION, {"repositories": "mine", "keep": {"last": 1}}, actor=ACTOR)).id
 
     await rules.adopt([(RETENTION, KEEP_TEN), (IMMUTABLE, RELEASES)])
     kept = next(one.id for one in await rules.list() if one.kind == IMMUTABLE)
@@ -62,7 +62,7 @@ async def test_the_rules_of_the_file_replace_those_that_stood_there_before(datab
     await rules.adopt([(IMMUTABLE, RELEASES)])
 
     assert [(one.id, one.source) for one in await rules.list()] == [(own, "api"), (kept, "config")]
-    for refused in (rules.remove(kept, actor=ACTOR), rules.change(kept, RELEASES, actor=ACTOR)):
+    for refused in (rules.remove(kept, actor=ACTOR), rules.change(kept, IMMUTABLE, RELEASES, actor=ACTOR)):
         with pytest.raises(RuleRefused, match="stands in the configuration file"):
             await refused
 
@@ -96,7 +96,7 @@ async def test_a_rule_nobody_understands_does_not_take_the_others_away(database:
     await database.write(broken)
     rules = Rules(database)
 
-    id_ = await rules.add(IMMUTABLE, RELEASES, actor=ACTOR)
+    id_ = (await rules.add(IMMUTABLE, RELEASES, actor=ACTOR)).id
 
     assert [one.name for one in (await rules.policy()).immutable] == [f"rule {id_}"]
 

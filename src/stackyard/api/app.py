@@ -9,13 +9,20 @@ from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
-from stackyard.api import audit, jobs, problems, quotas, repositories
+from stackyard.api import audit, jobs, problems, quotas, repositories, retention, rules
 from stackyard.api.mount import PREFIX, Application, Message, Receive, Scope, Send
 from stackyard.oci.errors import RegistryError
 from stackyard.registry import failures
 from stackyard.registry.registry import Registry
 
-ROUTERS: tuple[APIRouter, ...] = (repositories.router, jobs.router, audit.router, quotas.router)
+ROUTERS: tuple[APIRouter, ...] = (
+    repositories.router,
+    jobs.router,
+    audit.router,
+    quotas.router,
+    rules.router,
+    retention.router,
+)
 """Each noun's endpoints. Of two paths that match one request, that of the first router answers."""
 
 _MOST = 4 * 2**20  # bytes of a JSON document

@@ -13,6 +13,8 @@ from stackyard.cli.audit import audit
 from stackyard.cli.jobs import job
 from stackyard.cli.quotas import quota
 from stackyard.cli.repositories import repo
+from stackyard.cli.retention import retention
+from stackyard.cli.rules import rule
 
 stackyard = typer.Typer(
     name="stackyard",
@@ -38,7 +40,14 @@ registry = typer.Typer(
 )
 stackyard.add_typer(config, name="config")
 stackyard.add_typer(registry, name="registry")
-for group, name in ((repo, "repo"), (job, "job"), (audit, "audit"), (quota, "quota")):
+for group, name in (
+    (repo, "repo"),
+    (job, "job"),
+    (audit, "audit"),
+    (quota, "quota"),
+    (rule, "rule"),
+    (retention, "retention"),
+):
     stackyard.add_typer(group, name=name)
 
 ConfigFile = Annotated[

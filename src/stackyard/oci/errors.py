@@ -4,7 +4,7 @@ RegistryError
 ├── NameInvalid · NameUnknown · TagInvalid · DigestInvalid · SizeInvalid · PaginationInvalid
 ├── BlobUnknown · RangeNotSatisfiable
 ├── UploadUnknown · UploadInvalid · UploadOutOfOrder · UploadBusy
-├── TagImmutable · JobUnknown
+├── TagImmutable · JobUnknown · RuleRefused (RuleDeclared) · RuleUnknown
 ├── ManifestUnknown · ManifestInvalid · ManifestTooLarge · ManifestBlobUnknown · TooManyTags
 ├── NotRestorable · AlreadyThere · StillNeeded
 ├── Unauthorized · Denied (QuotaExceeded) · TooManyRequests
@@ -226,6 +226,28 @@ class QuotaDeclared(RegistryError):
         409,
         "this quota stands in the configuration file: change stackyard.quotas there",
     )
+
+
+class RuleRefused(RegistryError, ValueError):
+    """A rule that does not do what its author meant. The message says why."""
+
+    code, status, message = "RULE_INVALID", 400, "this rule cannot hold"
+
+    def __str__(self) -> str:
+        """For those who raise it again with more words."""
+        return self.text
+
+
+class RuleDeclared(RuleRefused):
+    """It stands in the configuration file."""
+
+    code, status = "CONFLICT", 409
+
+
+class RuleUnknown(RegistryError):
+    """It may have been removed meanwhile."""
+
+    code, status, message = "RULE_UNKNOWN", 404, "there is no such rule"
 
 
 class TooManyRequests(RegistryError):

@@ -90,12 +90,16 @@ class Cleanup:
         await self.pulls.flush()
         return await self._judge(await self.rules.policy(), repository)
 
-    async def previews(self) -> AsyncIterator[Preview]:
-        """Of every repository that a rule is about, in the order of their names."""
+    async def previews(self, *, after: str, limit: int) -> list[Preview]:
+        """Of repositories that a rule is about, in the order of their names, strictly after `after`."""
         await self.pulls.flush()
         policy = await self.rules.policy()
-        async for name in self._repositories(policy):
-            yield await self._judge(policy, name)
+        found: list[Preview] = []
+        async for name in self._repositories(policy, after):
+            found.append(await self._judge(policy, name))
+            if len(found) == limit:
+                break
+        return found
 
     async def run(
         self, *, repository: str | None = None, force: bool = False, tell: Tell = _silent, share: float = 1.0
@@ -176,8 +180,7 @@ class Cleanup:
             log.info("retention removed tags", repository=name, tags=count)
         return count
 
-    async def _repositories(self, policy: Policy) -> AsyncIterator[str]:
-        after = ""
+    async def _repositories(self, policy: Policy, after: str = "") -> AsyncIterator[str]:
         while policy.retention:
             names = await self.database.read(repositories.page, after=after, limit=_REPOSITORIES_PER_READ)
             for name in names:

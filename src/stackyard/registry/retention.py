@@ -12,12 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import combinations
 
+from stackyard.oci.errors import RuleRefused
 from stackyard.registry import spans
 from stackyard.registry.selections import Selection, covers_tags, is_possible, matches
-
-
-class RuleRefused(ValueError):
-    """A rule that does not do what its author meant. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +95,7 @@ def check(rules: Sequence[Rule], immutable: Sequence[tuple[str, Selection]] = ()
                 raise RuleRefused(f"{rule.name}: can remove nothing, because {name} makes all its tags immutable")
     for earlier, later in combinations(rules, 2):
         for rule, other in ((later, earlier), (earlier, later)):
-            if other.selection.covers(rule.selection) and _keeps_all_of(other, rule):
+            if _keeps_all_of(other, rule) and other.selection.covers(rule.selection):
                 raise RuleRefused(
                     f"{rule.name}: has no effect, because {other.name} is about the same tags and keeps at least as "
                     "much; what any rule keeps is kept"

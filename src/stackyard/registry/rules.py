@@ -1,6 +1,8 @@
 """The rules of this installation: read, remembered while they hold, and changed."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -11,14 +13,17 @@ from sqlalchemy import Connection
 from stackyard.metadata import rules as rows
 from stackyard.metadata.database import Database
 from stackyard.metadata.rules import Rule as Row
+from stackyard.oci.errors import RuleDeclared, RuleRefused, RuleUnknown
 from stackyard.registry import retention, spans, tagrules
-from stackyard.registry.retention import Keep, Rule, RuleRefused
+from stackyard.registry.retention import Keep, Rule
 from stackyard.registry.selections import ALL, Selection
 from stackyard.registry.tagrules import Form, Immutable
 
 log = structlog.get_logger("stackyard.rules")
 
 RETENTION, IMMUTABLE, FORM = "retention", "immutable", "form"
+MOST = 200
+"""Rules: they are compared with one another, and nobody understands more."""
 _MEMBERS = {
     RETENTION: {"repositories", "tags", "excluding", "keep"},
     IMMUTABLE: {"repositories", "tags", "excluding"},
@@ -43,8 +48,8 @@ class Policy:
         retention.check(self.retention, [(one.name, one.selection) for one in self.immutable])
 
 
-class NoSuchRule(LookupError):
-    """It may have been removed meanwhile."""
+class _Stale(Exception):
+    """The rules changed while they were compared."""
 
 
 @dataclass(slots=True)
@@ -69,17 +74,53 @@ class Rules:
         """Every rule, oldest first."""
         return await self.database.read(rows.every)
 
-    async def add(self, kind: str, detail: Mapping[str, Any], *, actor: str) -> int:
-        """Add a rule; its id. Raises RuleRefused, with the reason."""
-        return await self.database.write(_add, kind, detail, actor=actor)
+    async def find(self, id_: int) -> Row:
+        """One rule. Raises RuleUnknown."""
+        return _find(await self.list(), id_)
 
-    async def change(self, id_: int, detail: Mapping[str, Any], *, actor: str) -> None:
-        """Let a rule say something else. Raises RuleRefused and NoSuchRule."""
-        await self.database.write(_change, id_, detail, actor=actor)
+    async def add(self, kind: str, detail: Mapping[str, Any], *, actor: str) -> Row:
+        """Add a rule. Raises RuleRefused, with the reason."""
+
+        def write(c: Connection) -> int:
+            return rows.add(c, kind, detail, source="api", actor=actor)
+
+        def check(others: Sequence[Row]) -> None:
+            if len(others) >= MOST:
+                raise RuleRefused(f"there are {MOST} rules already, the most that can be")
+            _check(others, read(kind, detail, "the new rule"))
+
+        return await self.find(await self._change(check, write))
+
+    async def change(self, id_: int, kind: str, detail: Mapping[str, Any], *, actor: str) -> Row:
+        """Let a rule say something else. Raises RuleRefused, RuleDeclared and RuleUnknown."""
+
+        def write(c: Connection) -> int:
+            rows.change(c, _own(rows.every(c), id_), detail, actor=actor)
+            return id_
+
+        def check(found: Sequence[Row]) -> None:
+            if _own(found, id_).kind != kind:
+                raise RuleRefused(f"rule {id_} is not about {kind}: remove it and add another one")
+            _check([one for one in found if one.id != id_], read(kind, detail, f"rule {id_}"))
+
+        return await self.find(await self._change(check, write))
 
     async def remove(self, id_: int, *, actor: str) -> None:
-        """Remove a rule. Raises RuleRefused for one of the configuration file, and NoSuchRule."""
-        await self.database.write(_remove, id_, actor=actor)
+        """Remove a rule. Raises RuleDeclared for one of the configuration file, and RuleUnknown."""
+
+        def write(c: Connection) -> int:
+            rows.remove(c, _own(rows.every(c), id_), actor=actor)
+            return id_
+
+        await self._change(lambda found: None, write)
+
+    async def _change(self, check: Callable[[Sequence[Row]], None], write: Callable[[Connection], int]) -> int:
+        """Check against the other rules, which takes its time, and write if they are still the same then."""
+        while True:
+            epoch, found = await self.database.read(_with_epoch)
+            await asyncio.to_thread(check, found)
+            with suppress(_Stale):
+                return await self.database.write(_write_if_same, epoch, write)
 
     async def adopt(self, wanted: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
         """Make the rules of the configuration file, as (kind, detail), those that stand in it now."""
@@ -172,9 +213,7 @@ def _compile(epoch: int, found: Sequence[Row]) -> Policy:
     return _gather(epoch, readable)
 
 
-def _check_with(c: Connection, kind: str, detail: Mapping[str, Any], *, instead_of: int | None = None) -> None:
-    others = [one for one in rows.every(c) if one.id != instead_of]
-    new = read(kind, detail, "the new rule" if instead_of is None else f"rule {instead_of}")
+def _check(others: Sequence[Row], new: Rule | Immutable | Form) -> None:
     before = _compile(-1, others)
     try:
         before.check()
@@ -183,28 +222,27 @@ def _check_with(c: Connection, kind: str, detail: Mapping[str, Any], *, instead_
     _gather(-1, [*before.retention, *before.immutable, *before.forms, new]).check()
 
 
-def _add(c: Connection, kind: str, detail: Mapping[str, Any], *, actor: str) -> int:
+def _with_epoch(c: Connection) -> tuple[int, list[Row]]:
+    # In this order: rules that are younger than the epoch make the write begin again, older ones could slip through.
+    return rows.epoch(c), rows.every(c)
+
+
+def _write_if_same(c: Connection, epoch: int, write: Callable[[Connection], int]) -> int:
     rows.lock(c)
-    _check_with(c, kind, detail)
-    return rows.add(c, kind, detail, source="api", actor=actor)
+    if rows.epoch(c) != epoch + 1:
+        raise _Stale
+    return write(c)
 
 
-def _change(c: Connection, id_: int, detail: Mapping[str, Any], *, actor: str) -> None:
-    rows.lock(c)
-    was = _own(c, id_)
-    _check_with(c, was.kind, detail, instead_of=id_)
-    rows.change(c, was, detail, actor=actor)
+def _own(found: Sequence[Row], id_: int) -> Row:
+    one = _find(found, id_)
+    if one.source == "config":
+        raise RuleDeclared(f"rule {id_} stands in the configuration file; change it there")
+    return one
 
 
-def _remove(c: Connection, id_: int, *, actor: str) -> None:
-    rows.lock(c)
-    rows.remove(c, _own(c, id_), actor=actor)
-
-
-def _own(c: Connection, id_: int) -> Row:
-    found = next((one for one in rows.every(c) if one.id == id_), None)
-    if found is None:
-        raise NoSuchRule(id_)
-    if found.source == "config":
-        raise RuleRefused(f"rule {id_} stands in the configuration file; change it there")
-    return found
+def _find(found: Sequence[Row], id_: int) -> Row:
+    one = next((one for one in found if one.id == id_), None)
+    if one is None:
+        raise RuleUnknown(rule=id_)
+    return one

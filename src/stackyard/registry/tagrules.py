@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import date
 from itertools import combinations
 
+from stackyard.oci.errors import RuleRefused
 from stackyard.oci.patterns import check_tag_pattern, compile_tag_pattern
-from stackyard.registry.retention import RuleRefused
 from stackyard.registry.selections import Selection, is_possible
 
 VERSION_DATE_COMMIT = "version-date-commit"

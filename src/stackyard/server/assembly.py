@@ -28,10 +28,9 @@ from stackyard.metadata import keys, migrate
 from stackyard.metadata.ballast import Ballast
 from stackyard.metadata.database import Database
 from stackyard.metadata.errors import CannotStart
-from stackyard.oci.errors import BadRequest
+from stackyard.oci.errors import BadRequest, RuleRefused
 from stackyard.registry import rules
 from stackyard.registry.registry import Registry
-from stackyard.registry.retention import RuleRefused
 from stackyard.server import cpus, mapping, probes, supervisor, volume
 from stackyard.server.errors import StartError
 from stackyard.server.kinds import kinds
