@@ -114,7 +114,7 @@ def find(place: Place) -> Opening:
         return _at(place.server, place)
     config = load_config(place.config).config
     path = local_socket(config)
-    if path is not None and _answers(path):
+    if path is not None and answers(path):
         return _through(path)
     logs.configure(level="warn")
     stopped = Stopped.prepare(config, fresh=place.fresh)
@@ -155,7 +155,7 @@ def _password(place: Place) -> str:
     return getpass.getpass(f"Password of {place.user}: ")
 
 
-def _answers(path: Path) -> bool:
+def answers(path: Path) -> bool:
     """Whether a server listens there. Raises Problem when it may not be asked."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:

@@ -104,6 +104,54 @@ def check(file: ConfigFile = None) -> None:
     raise typer.Exit(check(file))
 
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+OtherConfig = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--config", "-c", metavar="FILE", show_default=False, help="The config file, as for serve."),
+]
+
+
+@stackyard.command("import", epilog="Example: stackyard import --dry-run /var/lib/registry")
+def import_(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="The folder that docker-registry has as rootdirectory.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only say what would be imported.")] = False,
+    config: OtherConfig = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take over the volume of docker-registry, in place, and say what was not as it should be.
+
+    A server does the same by itself when it starts on the volume. Nothing of docker-registry's is moved or changed.
+    After a while with docker-registry it adds what is new.
+    """
+    from stackyard.cli.volumes import import_volume
+
+    raise typer.Exit(import_volume(path, config, dry_run=dry_run, as_json=as_json))
+
+
+@stackyard.command("recover", epilog="Example: stackyard recover /etc/docker/registry/config.yml")
+def recover(file: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Make a lost database anew from what is on the volume. Move a damaged one away first."""
+    from stackyard.cli.volumes import recover
+
+    raise typer.Exit(recover(file, as_json=as_json))
+
+
+@stackyard.command("export", epilog="Example: stackyard export --distribution /etc/docker/registry/config.yml")
+def export(
+    distribution: Annotated[
+        bool, typer.Option("--distribution", help="Bring docker-registry's files on the volume up to date.")
+    ] = False,
+    file: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make the volume ready for docker-registry, and name what it cannot serve."""
+    from stackyard.cli.volumes import export_distribution
+
+    if not distribution:
+        raise typer.BadParameter("say what to export: --distribution")
+    raise typer.Exit(export_distribution(file, as_json=as_json))
+
+
 @registry.command("garbage-collect", epilog="Example: registry garbage-collect --dry-run config.yml")
 def garbage_collect(
     file: ConfigFile = None,

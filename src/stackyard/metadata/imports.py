@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Text, bindparam, func, literal_column, select
 from sqlalchemy.dialects.postgresql import insert
 
 from stackyard.metadata import clock, counting, due, quotas
+from stackyard.metadata.collection import AT_ONCE
 from stackyard.metadata.manifests import PUSHED, REFERENCE, Pushed, pushed_row, reference_rows
 from stackyard.metadata.prepared import Prepared, TextList, each
 from stackyard.metadata.quotas import Account
@@ -52,12 +53,15 @@ STATE = Prepared(
 
 @dataclass(frozen=True, slots=True)
 class FoundBlob:
-    """Bytes at the first location of a digest."""
+    """Bytes of a digest: at its first location, unless an earlier database of ours knew of later ones."""
 
     digest: Digest
     size: int | None
     """None: nothing lies there."""
     created_at: datetime
+    copy: int = 0
+    others: tuple[tuple[int, int], ...] = ()
+    """Number and size of copies that are not needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,7 @@ class FoundManifest:
     """A manifest whose bytes were read and have its digest."""
 
     pushed: Pushed
+    blob: FoundBlob
     created_at: datetime
 
 
@@ -286,6 +291,12 @@ def is_new(c: Connection) -> bool:
     return row is not None and row[0] is None and row[1] is None
 
 
+def has_content(c: Connection) -> bool:
+    """Whether anything but an import has written here."""
+    row = _IS_NEW.one(c)
+    return row is not None and row[0] == "done" and row[1] is not None
+
+
 def settle(c: Connection, *, written: bool) -> None:
     """Decide, once for each database, whether there is something to import: when it is new and the volume is not.
 
@@ -379,7 +390,7 @@ def add_manifests(c: Connection, name: str, found: Sequence[FoundManifest], here
     Whether children are here is told when all manifests have been read: see `lacking`.
     """
     repository_id = _require_waiting(c, name)
-    _adopt(c, [FoundBlob(one.pushed.digest, len(one.pushed.payload), one.created_at) for one in found])
+    _adopt(c, [one.blob for one in found])
     digests = sorted(one.pushed.digest for one in found)
     account = _open_account(c, repository_id)
     before = _IDS.column(c, repository_id=repository_id, digests=digests) if account else ()
@@ -486,7 +497,7 @@ def adopt(c: Connection, digest: Digest, lies: int, size: int) -> None:
 
 def adopt_unreferenced(c: Connection, found: Sequence[FoundBlob], *, wait: timedelta) -> int:
     """Own bytes that no row tells of; collection looks at them after `wait`. How many there were."""
-    known = set(_KNOWN.column(c, digests=sorted(one.digest for one in found)))
+    known = set(_KNOWN.column(c, digests=sorted({one.digest for one in found})))
     strangers = [one for one in found if one.digest not in known]
     _adopt(c, strangers)
     for one in strangers:
@@ -506,15 +517,26 @@ def _adopt(c: Connection, found: Sequence[FoundBlob]) -> None:
     _ADOPT.many(
         c,
         [
-            _blob_row(one.digest, one.size) | fresh | {"created_at": one.created_at}
+            _blob_row(one.digest, one.size, one.copy) | fresh | {"created_at": one.created_at}
             for one in sorted(found, key=lambda one: one.digest)
             if one.size is not None
         ],
     )
+    for one in found:
+        for copy, size in one.others:
+            _doom(c, one, copy, size)
 
 
-def _blob_row(digest: Digest, size: int) -> dict[str, Any]:
-    return {"digest": digest, "copy": 0, "location": layout.blob(digest, 0), "size": size}
+def _doom(c: Connection, found: FoundBlob, copy: int, size: int) -> None:
+    """Own a copy that is not needed, for collection to take away."""
+    values = _blob_row(found.digest, size, copy) | {"created_at": found.created_at}
+    _ADOPT.run(c, **values, state="quarantined", damage="one of several copies, and not the one that is served")
+    if found.size is not None:
+        due.add_blob(c, found.digest, wait=AT_ONCE)
+
+
+def _blob_row(digest: Digest, size: int, copy: int = 0) -> dict[str, Any]:
+    return {"digest": digest, "copy": copy, "location": layout.blob(digest, copy), "size": size}
 
 
 def _now(c: Connection) -> datetime:

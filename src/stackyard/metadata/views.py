@@ -3,11 +3,23 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, exists, select
 
 from stackyard.metadata import blobs
 from stackyard.metadata.prepared import Prepared, Row
-from stackyard.metadata.schema import LIVE, PENDING, blob, blob_link, manifest, repository, tag, tag_history, tombstone
+from stackyard.metadata.schema import (
+    LIVE,
+    PENDING,
+    QUARANTINED,
+    blob,
+    blob_link,
+    manifest,
+    manifest_reference,
+    repository,
+    tag,
+    tag_history,
+    tombstone,
+)
 from stackyard.oci.digests import Digest
 
 _NAME = Prepared(select(repository.c.name).where(repository.c.id == bindparam("repository_id")))
@@ -189,6 +201,40 @@ def settle(c: Connection, digest: Digest, blob_id: int) -> bool:
         return bool(_MAKE_LIVE.run(c, blob_id=blob_id))
     blobs.abandon(c, blob_id)
     return False
+
+
+_MISSING = Prepared(
+    select(repository.c.name, manifest.c.digest)
+    .join(manifest, manifest.c.repository_id == repository.c.id)
+    .where(
+        repository.c.deleted_at.is_(None),
+        manifest.c.deleted_at.is_(None),
+        manifest.c.id.in_(
+            select(manifest_reference.c.manifest_id).where(
+                manifest_reference.c.missing,
+                ~exists().where(
+                    blob_link.c.repository_id == manifest_reference.c.repository_id,
+                    blob_link.c.digest == manifest_reference.c.digest,
+                    blob_link.c.deleted_at.is_(None),
+                ),
+            )
+        ),
+    )
+    .order_by(repository.c.name, manifest.c.digest)
+    .limit(bindparam("limit"))
+)
+_QUARANTINED = Prepared(
+    select(blob.c.digest)
+    .where(blob.c.state == QUARANTINED, blob.c.digest.not_in(select(blob.c.digest).where(blob.c.state == LIVE)))
+    .order_by(blob.c.digest)
+    .limit(bindparam("limit"))
+)
+
+
+def unservable(c: Connection, *, limit: int) -> list[tuple[str, str]]:
+    """What nobody can serve whole: (what, `missing` or `quarantined`). Looks at every manifest: a survey."""
+    incomplete = [(f"{name}@{digest}", "missing") for name, digest in _MISSING.all(c, limit=limit)]
+    return incomplete + [(digest, "quarantined") for digest in _QUARANTINED.column(c, limit=limit)]
 
 
 def repositories(c: Connection, *, after: int, limit: int) -> list[Row]:

@@ -45,8 +45,7 @@ class Contents:
 class Document:
     """The bytes at a manifest's place."""
 
-    digest: Digest
-    linked_at: datetime
+    place: FoundBlob
     file: SmallFile | None
 
 
@@ -55,14 +54,14 @@ class Tree:
 
     def __init__(self, files: SmallFiles) -> None:
         """Reads nothing yet."""
-        self._files = files
+        self.files = files
 
     async def repositories(self, problems: list[Problem]) -> AsyncIterator[FoundRepository]:
         """Every repository, in no order. Folders whose names are none of a repository go to `problems`."""
         waiting = [""]
         while waiting:
             above = waiting.pop()
-            names = await self._files.folders(f"{layout.REPOSITORIES}/{above}" if above else layout.REPOSITORIES)
+            names = await self.files.folders(f"{layout.REPOSITORIES}/{above}" if above else layout.REPOSITORIES)
             if layout.MANIFESTS in names or layout.LAYERS in names:
                 yield FoundRepository(above, layout.MANIFESTS in names)
             for name in names:
@@ -74,7 +73,7 @@ class Tree:
 
     async def is_repository(self, name: str) -> FoundRepository | None:
         """The repository of this name, None when there is none."""
-        names = await self._files.folders(layout.repository(name))
+        names = await self.files.folders(layout.repository(name))
         if layout.MANIFESTS not in names and layout.LAYERS not in names:
             return None
         return FoundRepository(name, layout.MANIFESTS in names)
@@ -85,32 +84,33 @@ class Tree:
         found.layers = await self._links(layout.layers(name), found.problems)
         found.revisions = await self._links(layout.revisions(name), found.problems)
         await self._tags(name, found)
-        for upload in await self._files.folders(f"{layout.repository(name)}/{layout.UNFINISHED}"):
+        for upload in await self.files.folders(f"{layout.repository(name)}/{layout.UNFINISHED}"):
             path = f"{layout.repository(name)}/{layout.UNFINISHED}/{upload}"
             found.problems.append(Problem(path, "skipped: an upload that was not finished"))
         return found
 
     async def blobs(self, links: Sequence[tuple[Digest, datetime]]) -> list[FoundBlob]:
         """The bytes that links stand for."""
-        sizes = await self._files.sizes([layout.blob(digest, 0) for digest, _ in links])
+        sizes = await self.files.sizes([layout.blob(digest, 0) for digest, _ in links])
         return [FoundBlob(digest, size, at) for (digest, at), size in zip(links, sizes, strict=True)]
 
-    async def documents(self, links: Sequence[tuple[Digest, datetime]]) -> list[Document]:
+    async def documents(self, found: Sequence[FoundBlob]) -> list[Document]:
         """The bytes of manifests, where they are not too many for one."""
-        files = await self._files.read([layout.blob(digest, 0) for digest, _ in links], limit=manifests.MAX_SIZE)
-        return [Document(digest, at, file) for (digest, at), file in zip(links, files, strict=True)]
+        places = [layout.blob(one.digest, one.copy) for one in found]
+        files = await self.files.read(places, limit=manifests.MAX_SIZE)
+        return [Document(one, file) for one, file in zip(found, files, strict=True)]
 
     async def _links(self, folder: str, problems: list[Problem]) -> dict[Digest, datetime]:
         found: dict[Digest, datetime] = {}
-        for algorithm in await self._files.folders(folder):
-            names = await self._files.folders(f"{folder}/{algorithm}")
+        for algorithm in await self.files.folders(folder):
+            names = await self.files.folders(f"{folder}/{algorithm}")
             if algorithm not in ALGORITHMS and names:
                 reason = f"skipped: digests by {algorithm} cannot be verified here"
                 problems.append(Problem(f"{folder}/{algorithm}", reason))
                 continue
             for batch in batches(names, _BATCH):
                 paths = [f"{folder}/{algorithm}/{name}/link" for name in batch]
-                files = await self._files.read(paths, limit=_LINK)
+                files = await self.files.read(paths, limit=_LINK)
                 for name, path, file in zip(batch, paths, files, strict=True):
                     digest = _link(path, f"{algorithm}:{name}", file, problems)
                     if digest and file:
@@ -118,9 +118,9 @@ class Tree:
         return found
 
     async def _tags(self, name: str, found: Contents) -> None:
-        for batch in batches(await self._files.folders(layout.tags(name)), _BATCH):
+        for batch in batches(await self.files.folders(layout.tags(name)), _BATCH):
             paths = [layout.tag(name, each) for each in batch]
-            for tag, path, file in zip(batch, paths, await self._files.read(paths, limit=_LINK), strict=True):
+            for tag, path, file in zip(batch, paths, await self.files.read(paths, limit=_LINK), strict=True):
                 text = _text(file)
                 if not is_tag(tag):
                     found.problems.append(Problem(path, "skipped: not the name of a tag"))
@@ -140,15 +140,16 @@ def read_manifest(document: Document) -> Manifest:
     payload = document.file.content
     if payload is None:
         raise ManifestInvalid(f"it has {document.file.size} bytes, and {manifests.MAX_SIZE} are the most")
-    if Digest.of(payload, document.digest.algorithm) != document.digest:
+    digest = document.place.digest
+    if Digest.of(payload, digest.algorithm) != digest:
         raise ManifestInvalid("its bytes have another digest")
     try:
-        return manifests.parse(payload, None, algorithm=document.digest.algorithm)
+        return manifests.parse(payload, None, algorithm=digest.algorithm)
     except ManifestInvalid:
         media_type = _sniff(payload)
         if media_type is None:
             raise
-    return manifests.parse(payload, media_type, algorithm=document.digest.algorithm)
+    return manifests.parse(payload, media_type, algorithm=digest.algorithm)
 
 
 def batches(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -20,7 +20,7 @@ which looks at every file. The same holds for a follower that slept. Both look a
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
@@ -31,7 +31,7 @@ from stackyard.metadata.prepared import Row
 from stackyard.metadata.views import View
 from stackyard.oci import layout
 from stackyard.oci.digests import Digest
-from stackyard.registry.leases import Lease
+from stackyard.registry.leases import Lease, Leases
 from stackyard.storage.driver import BlobStore, LocationGone, LocationTaken
 from stackyard.storage.smallfiles import SmallFiles
 
@@ -43,6 +43,12 @@ _PAGE = 200
 _FORGOTTEN = 500
 _POLL = timedelta(seconds=1)
 _COPIES = 1000
+_WATCH = 0.2  # seconds
+_NAMED = 1000
+_REASONS = {
+    "missing": "incomplete: it names content that is not here",
+    "quarantined": "its bytes are damaged: push it again",
+}
 
 
 @dataclass(slots=True)
@@ -53,8 +59,6 @@ class Written:
     written: int = 0
     """Links that were not there or said something else."""
     removed: int = 0
-    unservable: list[tuple[str, str]] = field(default_factory=list)
-    """What Distribution cannot serve, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,31 @@ class Following:
             if not await self.catch_up(lease):
                 await asyncio.sleep(_POLL.total_seconds())
 
+    async def update(self, leases: Leases, tell: Callable[[Written], None] = lambda so_far: None) -> Written | None:
+        """Look at every repository now, here or in the process that follows already.
+
+        Returns:
+            What was changed; None when another process did it.
+        """
+
+        async def work(lease: Lease) -> Written:
+            written = await self.write_all(lease, tell)
+            while await self.catch_up(lease):
+                pass
+            return written
+
+        await self.database.write(imports.view_complete, False)
+        while not await self.database.read(imports.is_view_complete):
+            written = await leases.run(LEASE, work)
+            if written is not None:
+                return written
+            await asyncio.sleep(_WATCH)
+        return None
+
+    async def unservable(self) -> list[tuple[str, str]]:
+        """What Distribution cannot serve, and why: pairs of what and why."""
+        return [(what, _REASONS[why]) for what, why in await self.database.survey(views.unservable, limit=_NAMED)]
+
     async def catch_up(self, lease: Lease) -> int:
         """Follow the oldest entries; how many there were."""
         entries = await self.database.read(follow.waiting, limit=_BATCH)
@@ -84,15 +113,14 @@ class Following:
             await lease.write(follow.done, [entry[0] for entry in entries])
         return len(entries)
 
-    async def write_all(self, lease: Lease, tell: Callable[[str], None] | None = None) -> Written:
+    async def write_all(self, lease: Lease, tell: Callable[[Written], None] = lambda so_far: None) -> Written:
         """Look at every repository, and write what its files lack. Then the view is complete."""
         written, last = Written(), 0
         while page := await self.database.read(views.repositories, after=last, limit=_PAGE):
             for repository_id, name in page:
                 await self._write_repository(lease, repository_id, name, written)
                 written.repositories += 1
-                if tell:
-                    tell(name)
+                tell(written)
             last = page[-1][0]
         await lease.write(imports.view_complete, True)
         return written
@@ -129,7 +157,8 @@ class Following:
 
     async def _alias(self, digest: Digest, location: str) -> None:
         try:
-            await self.files.alias(location, layout.blob(digest, 0))
+            if not await self.files.alias(location, layout.blob(digest, 0)):
+                log.warning("docker-registry will not find a blob: its place is taken", digest=digest)
         except LocationGone:
             log.info("a blob was collected while it was shown", digest=digest)
 
@@ -167,11 +196,6 @@ class Following:
         folders = [folder for folder in _gone(view) if await self._has_entries(folder)]
         written.written += len(files)
         written.removed += len(folders)
-        written.unservable += [
-            (f"{name}@{digest}", "sha512")
-            for (name, digest), shown in view.manifests.items()
-            if shown and digest.algorithm != "sha256"
-        ]
         lease.require()
         await self.show(View(copies=view.copies, homeless=view.homeless), lease)
         await self.files.remove(folders)
@@ -179,14 +203,13 @@ class Following:
 
 
 async def forget(database: Database, lease: Lease) -> None:
-    """Nobody follows: entries are thrown away, for ever, and who follows again has to look at everything."""
-    while True:
-        entries = await database.read(follow.waiting, limit=_FORGOTTEN)
-        if entries:
-            await lease.write(imports.view_complete, False)
-            await lease.write(follow.done, [entry[0] for entry in entries])
-        if len(entries) < _FORGOTTEN:
-            await asyncio.sleep(10 * _POLL.total_seconds())
+    """Nobody follows: entries are thrown away, and who follows again has to look at everything.
+
+    For moments only, so that `update` finds the lease free.
+    """
+    while entries := await database.read(follow.waiting, limit=_FORGOTTEN):
+        await lease.write(imports.view_complete, False)
+        await lease.write(follow.done, [entry[0] for entry in entries])
 
 
 def _distinct(entries: Sequence[Row]) -> list[Row]:

@@ -5,24 +5,21 @@ whichever is first. Nobody sees a part of one. Any process may do it, also sever
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import structlog
 
 from stackyard.metadata import imports
 from stackyard.metadata.database import Database
-from stackyard.metadata.imports import FoundBlob, FoundManifest, Problem, Progress, Settled
+from stackyard.metadata.imports import FoundBlob, Problem, Progress, Settled
 from stackyard.oci import layout
 from stackyard.oci.digests import Digest, is_digest
-from stackyard.oci.errors import ManifestInvalid
-from stackyard.oci.manifests import Manifest
-from stackyard.registry.distribution import Contents, Document, Tree, batches, read_manifest
+from stackyard.registry.distribution import Tree, batches
 from stackyard.registry.leases import Lease
-from stackyard.registry.manifests import Manifests
 from stackyard.registry.settings import Settings
+from stackyard.registry.takeover import Takeover
 from stackyard.storage.driver import BlobStore
 from stackyard.storage.smallfiles import SmallFiles
 
@@ -31,18 +28,13 @@ T = TypeVar("T")
 log = structlog.get_logger("stackyard.import")
 
 LEASE = "import"
-# Per transaction; two or three rows for each link, ten or so for each manifest.
-_LINKS = 100
-_MANIFESTS = 20
+# Per transaction.
+_PROBLEMS = 100
 _NAMES = 200
 _UNREFERENCED = 100
-_COUNTED = 200
 _SECONDS_PER_LINE = 5.0
 # Seconds that a catalogue waits for the names, and how often it looks.
 _PATIENCE, _POLL = 5.0, 0.05
-
-Tell = Callable[[str, int, int], None]
-"""Called with a repository's name when it is done, its manifests and its tags."""
 
 
 @dataclass(slots=True)
@@ -51,13 +43,20 @@ class Imports:
 
     store: BlobStore
     database: Database
-    manifests: Manifests
     settings: Settings
     files: SmallFiles | None
     """None: nothing can have been there before."""
+    recovering: bool = False
+    """Whether a database of ours, which is lost, knew of later copies on this volume."""
     pending: bool = False
     """Whether something may not be imported yet. Once it is False it stays False, and costs nothing."""
     _under_way: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+
+    @classmethod
+    def over_files(cls, files: SmallFiles, settings: Settings) -> "Imports":
+        """For a `survey`, which needs nothing else."""
+        nothing: Any = None
+        return cls(nothing, nothing, settings, files)
 
     async def look(self) -> None:
         """Find out whether there is something to import. To be awaited before the first request is answered."""
@@ -109,14 +108,27 @@ class Imports:
             last = batch[-1][0]
         return found
 
-    async def run(self, lease: Lease | None, tell: Tell | None = None) -> None:
+    async def run(self, lease: Lease | None) -> None:
         """Import everything that is not imported yet. Ended at any point, the next run goes on from there."""
         if self.files is None or (await self.progress()).state not in ("listing", "reading"):
             self.pending = False
             return
-        work = _Background(self, self.files, lease, tell)
-        await work.run()
+        await _Background(self, self.files, lease).run()
         self.pending = False
+
+    async def survey(self, tell: Callable[[Progress], None]) -> list[Problem]:
+        """Read everything that an import would, and write nothing. What would not be taken over as it is."""
+        assert self.files
+        tree, problems = Tree(self.files), list[Problem]()
+        names = sorted([found.name async for found in tree.repositories(problems)])
+        manifests = tags = 0
+        for done, name in enumerate(names, start=1):
+            work = Takeover(self, tree, name, await tree.contents(name), dry=True)
+            tags += len(await work.look())
+            manifests += len(work.held)
+            problems += work.contents.problems
+            tell(Progress("reading", len(names), len(names) - done, manifests, tags, len(problems)))
+        return problems
 
     async def _discover(self, name: str) -> bool:
         """Whether the volume has this repository, which nobody has come across yet. Then it is known from now on."""
@@ -141,123 +153,11 @@ class Imports:
         if await self.database.write_relaxed(imports.open_repository, name) is None:
             return
         tree = Tree(self.files)
-        work = _Repository(self, tree, name, await tree.contents(name))
+        work = Takeover(self, tree, name, await tree.contents(name))
         try:
             await work.run()
         except Settled:
             return
-
-
-@dataclass(slots=True)
-class _Repository:
-    """One repository on its way."""
-
-    imports: Imports
-    tree: Tree
-    name: str
-    contents: Contents
-    here: set[str] = field(default_factory=set)
-    """Digests of blobs that the repository links."""
-    held: set[str] = field(default_factory=set)
-    """Digests of its manifests."""
-    named: set[str] = field(default_factory=set)
-    children: set[str] = field(default_factory=set)
-    """What its manifests need as children."""
-    skipped: list[tuple[Digest, datetime]] = field(default_factory=list)
-
-    async def run(self) -> None:
-        """Write all its rows, then show it. Raises Settled."""
-        contents, database = self.contents, self.imports.database
-        await self._links(list(contents.layers.items()))
-        # The first release of Distribution 2.1 kept the links of manifests among those of blobs.
-        old = {tag.digest: tag.updated_at for tag in contents.tags if tag.digest in contents.layers}
-        revisions = old | contents.revisions
-        for batch in batches(list(revisions.items()), _MANIFESTS):
-            await self._manifests(batch)
-        await self._lacking()
-        tags = [tag for tag in contents.tags if tag.digest in self.held]
-        for tag in contents.tags:
-            if tag.digest not in self.held:
-                self._problem(layout.tag(self.name, tag.name), f"skipped: it points to {tag.digest}, which is not here")
-        for some in batches(tags, _LINKS):
-            await self._write(imports.add_tags, some)
-        await self._keep()
-        for problems in batches(contents.problems, _LINKS):
-            await database.write_relaxed(imports.add_problems, problems)
-        times = [*contents.revisions.values(), *contents.layers.values()]
-        shown = False
-        while not shown:
-            shown = await database.write(
-                imports.finish,
-                self.name,
-                created_at=min(times, default=datetime.now(UTC)),
-                manifests=len(self.held),
-                tags=len(tags),
-                limit=_COUNTED,
-            )
-
-    async def _links(self, links: Sequence[tuple[Digest, datetime]]) -> None:
-        for batch in batches(links, _LINKS):
-            found = await self.tree.blobs(batch)
-            live = await self._write(imports.add_blobs, found)
-            self.here |= live
-            for one in found:
-                if one.digest not in live:
-                    self._problem(layout.layer(self.name, one.digest), "skipped: the blob's bytes are not there")
-
-    async def _manifests(self, links: Sequence[tuple[Digest, datetime]]) -> None:
-        documents = await self.tree.documents(links)
-        read = await asyncio.to_thread(lambda: [_read(each) for each in documents])
-        found = []
-        for document, manifest in zip(documents, read, strict=True):
-            if isinstance(manifest, str):
-                self._problem(layout.revision(self.name, document.digest), f"skipped: {manifest}")
-                if document.file is not None:
-                    self.skipped.append((document.digest, document.linked_at))
-                continue
-            found.append(FoundManifest(self.imports.manifests.pushed(manifest), document.linked_at))
-        if found:
-            await self._write(imports.add_manifests, found, self.here)
-        for one in found:
-            self._note(one)
-
-    def _note(self, found: FoundManifest) -> None:
-        pushed = found.pushed
-        self.held.add(pushed.digest)
-        self.named.update(each.digest for each in pushed.references)
-        needed = [each for each in pushed.references if each.required]
-        self.children.update(each.digest for each in needed if each.kind == "child")
-        for each in needed:
-            if each.kind != "child" and each.digest not in self.here:
-                path = layout.revision(self.name, pushed.digest)
-                self._problem(path, f"incomplete: it names {each.digest}, which is not here")
-
-    async def _lacking(self) -> None:
-        lacking = sorted(self.children - self.held - self.here)
-        for batch in batches(lacking, _LINKS):
-            await self._write(imports.lacking, batch)
-        for digest in lacking:
-            path = layout.revision(self.name, Digest(digest))
-            self._problem(path, "incomplete: an index names it, and it is not here")
-
-    async def _keep(self) -> None:
-        """Let collection look at what no manifest names, unless there are manifests that could not be read.
-
-        What those may need, and their own bytes, stays linked, and is never looked at by itself.
-        """
-        if self.skipped:
-            await self._links(self.skipped)
-            return
-        loose = sorted(self.here - self.named)
-        for batch in batches(loose, _LINKS):
-            await self._write(imports.add_due, batch, wait=self.imports.settings.undo)
-
-    def _problem(self, path: str, reason: str) -> None:
-        self.contents.problems.append(Problem(path, reason))
-
-    async def _write(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Not durable by itself: who shows the repository waits for all of it."""
-        return await self.imports.database.write_relaxed(function, self.name, *args, **kwargs)
 
 
 @dataclass(slots=True)
@@ -268,7 +168,6 @@ class _Background:
     files: SmallFiles
     lease: Lease | None
     """None: nobody else does it, or it does not matter."""
-    tell: Tell | None
     told: float = 0.0
 
     async def run(self) -> None:
@@ -296,7 +195,7 @@ class _Background:
                 await self._write(imports.found, names)
                 names = []
         await self._write(imports.found, names)
-        for some in batches(problems, _LINKS):
+        for some in batches(problems, _PROBLEMS):
             await self._write(imports.add_problems, some)
         await self._write(imports.begin, "reading")
 
@@ -318,8 +217,6 @@ class _Background:
         if self.lease:
             self.lease.require()
         await self.imports._import_once(name)
-        if self.tell:
-            self.tell(name, 0, 0)
         now = asyncio.get_running_loop().time()
         if now - self.told > _SECONDS_PER_LINE:
             self.told = now
@@ -337,8 +234,9 @@ class _Background:
         async for found in self.imports.store.walk(layout.BLOBS):
             *_, algorithm, _, hexadecimal, name = found.location.split("/")
             digest = f"{algorithm}:{hexadecimal}"
-            if name == "data" and is_digest(digest):
-                batch.append(FoundBlob(Digest(digest), found.size, found.modified))
+            copy = layout.copy_number(name)
+            if is_digest(digest) and (copy == 0 or (copy is not None and self.imports.recovering)):
+                batch.append(FoundBlob(Digest(digest), found.size, found.modified, copy))
             if len(batch) == _UNREFERENCED:
                 await self._write(imports.adopt_unreferenced, batch, wait=self.imports.settings.undo)
                 batch = []
@@ -352,10 +250,3 @@ class _Background:
 
 class Unfinished(Exception):
     """Not everything could be imported; what could is."""
-
-
-def _read(document: Document) -> Manifest | str:
-    try:
-        return read_manifest(document)
-    except ManifestInvalid as error:
-        return error.text.removeprefix("manifest invalid: ")

@@ -121,7 +121,7 @@ class Manifests:
         await self.database.write(
             manifests.put,
             repository=repository,
-            manifest=self.pushed(manifest, await expiry.look_into(self.blobs, repository, manifest)),
+            manifest=pushed(self.settings, manifest, await expiry.look_into(self.blobs, repository, manifest)),
             tags=tags_beside if digest else (reference,),
             actor=actor,
             promise=self.settings.promise,
@@ -174,28 +174,29 @@ class Manifests:
             if not allowed or any(pattern.search(url) for pattern in settings.urls_deny):
                 raise ManifestInvalid("manifest invalid: a layer's url is not allowed by validation.manifests.urls")
 
-    def pushed(self, manifest: Manifest, inside: Inside = NOTHING) -> Pushed:
-        """What the manifest's row says of it."""
-        return Pushed(
-            digest=manifest.digest,
-            media_type=manifest.media_type,
-            payload=manifest.payload,
-            total_size=manifest.total_size,
-            references=[
-                manifests.Reference(one.kind.value, one.digest, one.size, one.media_type, self._is_required(one))
-                for one in manifest.references
-            ],
-            artifact_type=manifest.artifact_type,
-            config_media_type=manifest.config_media_type,
-            subject=manifest.subject,
-            platform=inside.platform,
-            annotations=manifest.annotations,
-            expires_after=inside.expires_after,
-        )
 
-    def _is_required(self, one: Reference) -> bool:
-        """Whether it must be here: not what lies elsewhere by design."""
-        settings = self.settings
-        platform = "/".join((one.platform or "").split("/")[:2])  # Distribution looks at no variant
-        sparse = one.kind is Kind.CHILD and settings.sparse_indexes and platform not in settings.sparse_platforms
-        return not one.foreign and not sparse
+def pushed(settings: Settings, manifest: Manifest, inside: Inside = NOTHING) -> Pushed:
+    """What the manifest's row says of it."""
+    return Pushed(
+        digest=manifest.digest,
+        media_type=manifest.media_type,
+        payload=manifest.payload,
+        total_size=manifest.total_size,
+        references=[
+            manifests.Reference(one.kind.value, one.digest, one.size, one.media_type, is_required(settings, one))
+            for one in manifest.references
+        ],
+        artifact_type=manifest.artifact_type,
+        config_media_type=manifest.config_media_type,
+        subject=manifest.subject,
+        platform=inside.platform,
+        annotations=manifest.annotations,
+        expires_after=inside.expires_after,
+    )
+
+
+def is_required(settings: Settings, one: Reference) -> bool:
+    """Whether it must be here: not what lies elsewhere by design."""
+    platform = "/".join((one.platform or "").split("/")[:2])  # Distribution looks at no variant
+    sparse = one.kind is Kind.CHILD and settings.sparse_indexes and platform not in settings.sparse_platforms
+    return not one.foreign and not sparse

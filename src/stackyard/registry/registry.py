@@ -92,7 +92,7 @@ class Registry:
         space = Space(store, database, settings.reserve, ballast)
         blobs, rules = Blobs(store, database, settings), Rules(database)
         manifests = Manifests(database, settings, blobs, rules)
-        imports = Imports(store, database, manifests, settings, files)
+        imports = Imports(store, database, settings, files)
         leases, pulls = Leases(database), Pulls(database)
         return cls(
             settings,

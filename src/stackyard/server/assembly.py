@@ -166,22 +166,23 @@ def serve(config: Config, *, access_log: AccessLog, ready: Callable[[Sequence[st
         return supervisor.serve(settings, build=assembly.build, prepare=partial(prepare, config, url), ready=ready)
 
 
-def prepare(config: Config, database_url: str, *, logins: bool = True) -> None:
+def prepare(config: Config, database_url: str, *, logins: bool = True, recovering: bool = False) -> None:
     """What is done once, before the first worker: give up rights, look at the volume, migrate the database.
 
-    Without `logins`, what says who may log in is not looked at.
+    Without `logins`, what says who may log in is not looked at. `recovering`: the database is made anew.
 
     Raises:
         StartError, CannotStepDown: With what to do.
     """
     root = _root(config)
-    with _told_in_one_sentence(root):
+    with told_in_one_sentence(root):
         if root:
             step_down(root, mapping.secrets(config))
-        _inspect(config, root, database_url, logins=logins)  # wrong files are told once, not by each worker
+        # Wrong files are told once, not by each worker.
+        _inspect(config, root, "" if recovering else database_url, logins=logins)
         _with_room(
             mapping.ballast(config, database_url),
-            lambda: migrate.migrate(database_url, partial(volume.settle, root=root)),
+            lambda: migrate.migrate(database_url, partial(volume.settle, root=root, recovering=recovering)),
         )
         if root:
             volume.mark(root)
@@ -192,7 +193,7 @@ def prepare(config: Config, database_url: str, *, logins: bool = True) -> None:
 def check(config: Config) -> None:
     """Look at the files that a start would read, and change nothing. Raises StartError with what to do."""
     root = _root(config)
-    with _told_in_one_sentence(root):
+    with told_in_one_sentence(root):
         if certificate := mapping.server(config).main.tls:
             Certificate(certificate)
         _inspect(config, root, mapping.database_url(config))
@@ -230,7 +231,7 @@ def _make_writable(root: Path) -> None:
 
 
 @contextlib.contextmanager
-def _told_in_one_sentence(root: Path | None) -> Iterator[None]:
+def told_in_one_sentence(root: Path | None) -> Iterator[None]:
     """Raises StartError for whatever the person who starts the server can put right."""
     try:
         yield

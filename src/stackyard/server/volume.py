@@ -33,14 +33,20 @@ def check(root: Path, database_url: str = "") -> None:
             raise VolumeRefused(f"the database {path}, which told what is on this volume, is gone: {_RECOVER}")
 
 
-def settle(c: Connection, root: Path | None) -> None:
+def settle(c: Connection, root: Path | None, *, recovering: bool = False) -> None:
     """Decide whether there is something to import; in the transaction that makes the tables.
 
     Raises:
-        VolumeRefused: Another database told of this volume: this one knows nothing of it.
+        VolumeRefused: Another database told of this volume: this one knows nothing of it. Or, `recovering`, this one
+            knows something.
     """
     written = root is not None and is_written(root)
-    if root is not None and written and in_use(root) and imports.is_new(c):
+    if recovering and imports.has_content(c):
+        raise VolumeRefused(
+            "the database is in use: nothing is lost that could be recovered. To start anew, move it away first, with "
+            "the -wal and -shm files beside it"
+        )
+    if not recovering and root is not None and written and in_use(root) and imports.is_new(c):
         raise VolumeRefused(
             f"the database is new, and {root} was served with another one before: name that one "
             f"(stackyard.database.url), {_RECOVER}"
