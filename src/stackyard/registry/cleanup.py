@@ -29,7 +29,7 @@ RETENTION, EXPIRY = "retention", "expiry"
 """Names of the leases, and who acts."""
 _TAGS_PER_READ, _TAGS_PER_WRITE, _REPOSITORIES_PER_READ = 200, 10, 100
 _LARGE = 2_000  # tags that are judged in a thread, lest others wait
-_LOOK = timedelta(seconds=20)
+_LOOK = timedelta(seconds=5)  # one small read
 _PATIENCE = timedelta(seconds=30)
 _LATELY = timedelta(hours=2)  # the collector looks every hour at least
 _SHARE = 0.2  # of its time that the background takes at most, so that whoever pushes finds the way free

@@ -5,6 +5,7 @@ before has opened it are its bytes deleted, and then its row. Killed at any poin
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -85,7 +86,7 @@ class Collection:
     untagged: Untagged | None = None
     """Which manifests go that nobody deleted; None: none."""
     watch: ClockWatch = field(default_factory=ClockWatch)
-    _beat: float = field(default=0.0, init=False)
+    _beat: float = field(default=-math.inf, init=False)
 
     # -- by itself
 
