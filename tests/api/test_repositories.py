@@ -3,6 +3,8 @@
 from tests.http.client import Client
 from tests.http.content import push_image
 
+from stackyard.http.app import App
+
 
 async def test_repositories_are_listed_in_order_page_by_page(client: Client, admin: Client) -> None:
     for name in ("b", "a/c", "a"):
@@ -24,3 +26,17 @@ async def test_a_repository_is_shown(client: Client, admin: Client) -> None:
 
     assert got.json()["name"] == "team/app"
     assert got.json()["created_at"].endswith("Z")
+
+
+async def test_deleted_repositories_are_listed_apart(app: App, client: Client, admin: Client) -> None:
+    for _ in range(2):
+        await push_image(client, "team/app", "latest")
+        await app.registry.repositories.delete("team/app", actor="user:alice")
+
+    first = (await admin("GET", "/api/v1/repositories?deleted=true&limit=1")).json()
+    second = (await admin("GET", first["next"])).json()
+
+    items = first["items"] + second["items"]
+    assert [(one["name"], one["deleted_by"]) for one in items] == [("team/app", "user:alice")] * 2
+    assert (await admin("GET", "/api/v1/repositories")).json()["items"] == []
+    assert second["next"] is None

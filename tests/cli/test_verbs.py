@@ -40,7 +40,7 @@ def test_a_verb_finds_the_running_server_and_the_stopped_registry(registry: Runn
     registry.stop()
     stopped = run(*asked)
 
-    assert running.stdout.startswith("team/app\t20")
+    assert running.stdout.startswith("team/app\t1\t1\t2 B\t20")
     assert len(local) == 1
     assert (stopped.returncode, stopped.stdout) == (0, running.stdout)
     assert not (registry.data / "stackyard" / "admin.sock").exists()
@@ -132,3 +132,27 @@ def test_a_job_that_is_not_there_is_told(registry: Running) -> None:
         done = run("job", verb, "7", "--config", registry.config)
 
         assert (done.returncode, done.stderr) == (1, "stackyard: no such job\n")
+
+
+def test_what_was_pushed_is_shown_and_deleted(registry: Running) -> None:
+    push(registry, "team/app")
+    where = ("--config", registry.config)
+
+    tags = run("tag", "list", "team/app", *where).stdout.split("\t")
+    shown = run("manifest", "show", "team/app:1.0", *where).stdout
+    listed = run("manifest", "list", "team/app", *where).stdout
+    used = run("repo", "du", *where).stdout.splitlines()
+    deleted = run("tag", "delete", "team/app:1.0", *where)
+    gone = run("tag", "list", "team/app", "--deleted", *where).stdout
+    untagged = run("manifest", "list", "team/app", "--untagged", *where).stdout
+    no_tag = run("tag", "show", "team/app", *where)
+
+    assert (tags[0], tags[5]) == ("1.0", "anonymous")
+    assert tags[1] in shown
+    assert f"config 1\t{DIGEST} 2 B" in shown
+    assert tags[1] in listed
+    assert [line.split("\t")[:3] for line in used] == [["team/app", "2 B", "2 B"], ["total", "2 B", "2 B"]]
+    assert (deleted.returncode, deleted.stdout) == (0, "team/app:1.0 is deleted\n")
+    assert gone.startswith("1.0\t")
+    assert tags[1] in untagged
+    assert (no_tag.returncode, no_tag.stderr) == (1, "stackyard: 'team/app' is no tag: write REPO:TAG\n")

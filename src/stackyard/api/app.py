@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
-from stackyard.api import audit, jobs, problems, quotas, repositories, retention, rules
+from stackyard.api import audit, jobs, manifests, problems, quotas, repositories, retention, rules, tags, usage
 from stackyard.api.mount import PREFIX, Application, Message, Receive, Scope, Send
 from stackyard.oci.errors import RegistryError
 from stackyard.registry import failures
@@ -17,6 +17,9 @@ from stackyard.registry.registry import Registry
 
 ROUTERS: tuple[APIRouter, ...] = (
     repositories.router,
+    tags.router,
+    manifests.router,
+    usage.router,
     jobs.router,
     audit.router,
     quotas.router,

@@ -8,6 +8,7 @@ from fastapi import Depends, Path, Query, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from stackyard.oci import names
+from stackyard.oci.digests import Digest
 from stackyard.registry import registry
 
 T = TypeVar("T")
@@ -33,7 +34,11 @@ class Page(Model, Generic[T]):
 
 
 async def _registry(request: Request) -> registry.Registry:
+    """With the repository that the request is about imported, if it still waits for that."""
     found: registry.Registry = request.app.state.registry
+    name = request.path_params.get("repository", "")
+    if found.imports.pending and names.is_repository(name):
+        await found.imports.ensure(name)
     return found
 
 
@@ -60,6 +65,8 @@ Word = Annotated[str, Field(max_length=1024), AfterValidator(is_text)]
 Repository = Annotated[
     str, Path(description="A repository's name; it may hold slashes."), AfterValidator(names.check_repository)
 ]
+Tag = Annotated[str, Path(description="A tag of the repository."), AfterValidator(names.check_tag)]
+ManifestDigest = Annotated[str, Path(description="The digest of a manifest."), AfterValidator(Digest.parse)]
 After = Annotated[
     str,
     Query(description="Show what follows this one; empty: from the start.", max_length=1024),

@@ -94,6 +94,13 @@ def quoted(name: str) -> str:
     return quote(name, safe="/:@")
 
 
+def tag_path(name: str) -> str:
+    """The path of `REPO:TAG`. Raises Problem when it is something else."""
+    if ":" not in name or "@" in name:
+        raise Problem(f"{name!r} is no tag: write REPO:TAG")
+    return f"/tags/{quoted(name)}"
+
+
 def _problem(answer: httpx.Response) -> Problem:
     kind = answer.headers.get("content-type", "")
     if kind.startswith("application/problem+json"):

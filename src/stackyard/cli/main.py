@@ -11,10 +11,12 @@ import typer
 
 from stackyard.cli.audit import audit
 from stackyard.cli.jobs import job
+from stackyard.cli.manifests import manifest
 from stackyard.cli.quotas import quota
 from stackyard.cli.repositories import repo
 from stackyard.cli.retention import retention
 from stackyard.cli.rules import rule
+from stackyard.cli.tags import tag
 
 stackyard = typer.Typer(
     name="stackyard",
@@ -40,15 +42,14 @@ registry = typer.Typer(
 )
 stackyard.add_typer(config, name="config")
 stackyard.add_typer(registry, name="registry")
-for group, name in (
-    (repo, "repo"),
-    (job, "job"),
-    (audit, "audit"),
-    (quota, "quota"),
-    (rule, "rule"),
-    (retention, "retention"),
-):
-    stackyard.add_typer(group, name=name)
+stackyard.add_typer(repo, name="repo")
+stackyard.add_typer(tag, name="tag")
+stackyard.add_typer(manifest, name="manifest")
+stackyard.add_typer(rule, name="rule")
+stackyard.add_typer(retention, name="retention")
+stackyard.add_typer(quota, name="quota")
+stackyard.add_typer(job, name="job")
+stackyard.add_typer(audit, name="audit")
 
 ConfigFile = Annotated[
     Optional[Path],  # noqa: UP045 - typer reads the annotation

@@ -3,8 +3,11 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from stackyard.metadata import history, manifests, tags
+from sqlalchemy import Connection
+
+from stackyard.metadata import audit, history, manifests, tags
 from stackyard.metadata.database import Database
 from stackyard.metadata.manifests import Pushed
 from stackyard.oci.digests import Digest
@@ -150,6 +153,20 @@ class Manifests:
         if not deleted:
             raise ManifestUnknown(reference=reference)
 
+    async def remove(self, repository: str, reference: str, *, actor: str) -> None:
+        """As `delete`, by an administrator: neither rules nor storage.delete.enabled stop it, and it is recorded.
+
+        Raises ManifestUnknown, and Unsupported while the registry is read-only.
+        """
+        if self.settings.read_only:
+            raise Unsupported("the registry is in read-only mode")
+        guard = TagGuard(self.rules, repository, actor, override=True)
+        deleted = await self.database.write(
+            _remove, repository, reference, actor=actor, undo=self.settings.undo, guard=guard
+        )
+        if not deleted:
+            raise ManifestUnknown(reference=reference)
+
     async def restore(self, repository: str, digest: Digest, *, actor: str) -> list[str]:
         """Show a deleted manifest again, with the tags that went with it and are still free; their names.
 
@@ -200,3 +217,15 @@ def is_required(settings: Settings, one: Reference) -> bool:
     platform = "/".join((one.platform or "").split("/")[:2])  # Distribution looks at no variant
     sparse = one.kind is Kind.CHILD and settings.sparse_indexes and platform not in settings.sparse_platforms
     return not one.foreign and not sparse
+
+
+def _remove(c: Connection, /, repository: str, reference: str, *, actor: str, **how: Any) -> bool:
+    if isinstance(reference, Digest):
+        deleted = manifests.delete(c, repository, reference, actor=actor, **how)
+        action, what = "manifest.delete", {"digest": str(reference)}
+    else:
+        deleted = tags.delete(c, repository, reference, actor=actor, **how)
+        action, what = "tag.delete", {"tag": reference}
+    if deleted:
+        audit.record(c, actor=actor, action=action, repository=repository, **what)
+    return deleted
