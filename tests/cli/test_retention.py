@@ -34,7 +34,7 @@ def test_a_rule_is_made_and_what_it_lets_go_is_shown_and_removed(registry: Runni
         ["dev", "stays", "one of the last 1 pushed (rule 1)"],
     ]
     assert summary.stdout == "team/app\t3\t1\t\n"
-    assert (removed.returncode, removed.stdout) == (0, "1 tags removed, 2 kept, in 1 repositories\n")
+    assert (removed.returncode, removed.stdout) == (0, "1 tags removed, 2 kept; repositories: 1\n")
     assert [one["tag"] for one in json.loads(again.stdout)] == ["1.1", "dev"]
 
 
@@ -49,7 +49,7 @@ def test_more_than_half_needs_force(registry: Running) -> None:
 
     assert asked.returncode == 1
     assert "app: more than half of its tags would go, so none did" in asked.stdout
-    assert forced.stdout == "2 tags removed, 1 kept, in 1 repositories\n"
+    assert forced.stdout == "2 tags removed, 1 kept; repositories: 1\n"
 
 
 def test_a_bad_rule_is_refused_with_the_reason(registry: Running) -> None:

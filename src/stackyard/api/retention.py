@@ -68,8 +68,7 @@ async def preview_retention(
     limit: Limit = 100,
 ) -> Page[Verdict]:
     """Every tag of a repository in byte order, whether a run would remove it now, and why."""
-    preview = await registry.cleanup.preview(repository)
-    found = [one for one in preview.verdicts if one.tag.name > after][: limit + 1]
+    found = await registry.cleanup.verdicts(repository, after=after, limit=limit + 1)
     items = [
         Verdict(
             tag=one.tag.name,

@@ -28,7 +28,7 @@ def _columns() -> "Columns":
 
     return {
         "TAG": lambda one: one["tag"],
-        "": lambda one: "goes" if one["goes"] else "stays",
+        "RESULT": lambda one: "goes" if one["goes"] else "stays",
         "WHY": lambda one: one["reason"] + (f" ({', '.join(one['rules'])})" if one["rules"] else ""),
         "PUSHED": lambda one: time(one["pushed_at"]),
         "PULLED": lambda one: time(one["pulled_at"]),
@@ -40,7 +40,7 @@ def _summary() -> "Columns":
         "REPOSITORY": lambda one: one["repository"],
         "TAGS": lambda one: str(one["tags"]),
         "GO": lambda one: str(one["goes"]),
-        "": lambda one: "more than half: needs --force" if one["held_back"] else "",
+        "NOTE": lambda one: "more than half: needs --force" if one["held_back"] else "",
     }
 
 
@@ -73,7 +73,7 @@ async def run(
     result: dict[str, Any] = ended["result"]
     if out.as_json:
         out.show(result, {})
-    out.note(f"{result['tags']} tags removed, {result['kept']} kept, in {result['repositories']} repositories")
+    out.note(f"{result['tags']} tags removed, {result['kept']} kept; repositories: {result['repositories']}")
     for name in result["held_back"]:
         out.note(
             f"{name}: more than half of its tags would go, so none did; look at them with "

@@ -31,6 +31,7 @@ _TAGS_PER_READ, _TAGS_PER_WRITE, _REPOSITORIES_PER_READ = 200, 10, 100
 _LARGE = 2_000  # tags that are judged in a thread, lest others wait
 _LOOK = timedelta(seconds=5)  # one small read
 _PATIENCE = timedelta(seconds=30)
+_READ_ON = 30  # seconds
 _LATELY = timedelta(hours=2)  # the collector looks every hour at least
 _SHARE = 0.2  # of its time that the background takes at most, so that whoever pushes finds the way free
 
@@ -82,6 +83,7 @@ class Cleanup:
     leases: Leases
     rules: Rules
     pulls: Pulls
+    _shown: dict[str, Preview] = field(default_factory=dict, init=False)
 
     async def preview(self, repository: str) -> Preview:
         """What would go of one repository and why, and why the rest is kept. Raises NameUnknown."""
@@ -89,6 +91,22 @@ class Cleanup:
             raise NameUnknown(name=repository)
         await self.pulls.flush()
         return await self._judge(await self.rules.policy(), repository)
+
+    async def verdicts(self, repository: str, *, after: str, limit: int) -> list[Verdict]:
+        """A page of a preview, strictly after `after` ('': from the first tag). Raises NameUnknown.
+
+        Who reads on shortly afterwards reads on in the same preview, since each has to judge all tags.
+        """
+        found = self._shown.get(repository) if after else None
+        if found is None:
+            found = await self.preview(repository)
+            self._shown = {repository: found}
+            asyncio.get_running_loop().call_later(_READ_ON, self._forget, found)
+        return [one for one in found.verdicts if one.tag.name > after][:limit]
+
+    def _forget(self, shown: Preview) -> None:
+        if self._shown.get(shown.repository) is shown:
+            self._shown = {}
 
     async def previews(self, *, after: str, limit: int) -> list[Preview]:
         """Of repositories that a rule is about, in the order of their names, strictly after `after`."""
