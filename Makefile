@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup serve test test-full check conformance bench crash fresh lock wheels image clean
+.PHONY: help setup serve test test-full check conformance bench crash fuzz fresh lock wheels image clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +49,10 @@ bench: ## Compare with docker-registry and nginx, write docs/benchmarks.md (ARGS
 crash: ## kill -9 at random points, 200 times
 	@sh scripts/setup dev
 	STACKYARD_CRASHES=200 .venv/bin/pytest -q -s tests/crash/test_kill.py
+
+fuzz: ## Send the admin API whatever it describes, and what it does not, 500 times each
+	@sh scripts/setup dev
+	STACKYARD_FUZZ=500 .venv/bin/pytest -q -n auto tests/api/test_fuzz.py
 
 fresh: ## Prove `make serve` in a bare Debian of its own (root)
 	@sh scripts/setup dev

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -16,15 +17,15 @@ DIGEST = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8
 OCI = "application/vnd.oci.image"
 
 
-def push(registry: Running, repository: str, tag: str = "1.0") -> None:
+def push(registry: Running, repository: str, tag: str = "1.0", headers: Mapping[str, str] | None = None) -> None:
     config = {"mediaType": f"{OCI}.config.v1+json", "digest": DIGEST, "size": 2}
     manifest = {"schemaVersion": 2, "mediaType": f"{OCI}.manifest.v1+json", "config": config, "layers": []}
     answers = [
-        registry.request("POST", f"/v2/{repository}/blobs/uploads/?digest={DIGEST}", body=BLOB),
+        registry.request("POST", f"/v2/{repository}/blobs/uploads/?digest={DIGEST}", headers=headers, body=BLOB),
         registry.request(
             "PUT",
             f"/v2/{repository}/manifests/{tag}",
-            headers={"Content-Type": f"{OCI}.manifest.v1+json"},
+            headers={**(headers or {}), "Content-Type": f"{OCI}.manifest.v1+json"},
             body=json.dumps(manifest).encode(),
         ),
     ]

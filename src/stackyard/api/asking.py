@@ -63,10 +63,26 @@ def is_text(value: str) -> str:
 Word = Annotated[str, Field(max_length=1024), AfterValidator(is_text)]
 """A text to compare with."""
 Repository = Annotated[
-    str, Path(description="A repository's name; it may hold slashes."), AfterValidator(names.check_repository)
+    str,
+    Path(
+        description="A repository's name; it may hold slashes.",
+        json_schema_extra={"pattern": f"^{names.REPOSITORY}$", "maxLength": 255, "examples": ["team/app"]},
+    ),
+    AfterValidator(names.check_repository),
 ]
-Tag = Annotated[str, Path(description="A tag of the repository."), AfterValidator(names.check_tag)]
-ManifestDigest = Annotated[str, Path(description="The digest of a manifest."), AfterValidator(Digest.parse)]
+Tag = Annotated[
+    str,
+    Path(
+        description="A tag of the repository.",
+        json_schema_extra={"pattern": f"^{names.TAG}$", "examples": ["1.0"]},
+    ),
+    AfterValidator(names.check_tag),
+]
+ManifestDigest = Annotated[
+    str,
+    Path(description="The digest of a manifest.", json_schema_extra={"pattern": "^sha256:[a-f0-9]{64}$"}),
+    AfterValidator(Digest.parse),
+]
 After = Annotated[
     str,
     Query(description="Show what follows this one; empty: from the start.", max_length=1024),

@@ -11,8 +11,11 @@ from stackyard.oci.errors import NameInvalid, TagInvalid
 MAX_REPOSITORY_LENGTH = 255
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*", re.ASCII)
-_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)
+REPOSITORY = rf"{_COMPONENT}(?:/{_COMPONENT})*"
+"""The grammar, for those who describe it."""
+TAG = r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}"
+_REPOSITORY = re.compile(REPOSITORY, re.ASCII)
+_TAG = re.compile(TAG, re.ASCII)
 
 
 def is_repository(name: str) -> bool:
