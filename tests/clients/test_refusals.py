@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support import htpasswd, stackyard, tools
+from tests.support import htpasswd, images, stackyard, tools
 from tests.support.client import Client
 from tests.support.images import Image
 from tests.support.processes import Failed, run
@@ -53,6 +53,32 @@ def test_a_push_to_a_read_only_registry_is_refused(
     client.load(image, reference)
 
     with pytest.raises(Failed, match=r"(?i)unsupported|405|read.?only"):
+        client.push(reference)
+
+
+@pytest.fixture(scope="module")
+def limited() -> Iterator[Running]:
+    """A registry with little room below team/."""
+    with stackyard.start({"stackyard": {"quotas": [{"prefix": "team/", "bytes": "1MB"}]}}) as running:
+        yield running
+
+
+@pytest.fixture
+def large(tmp_path: Path, repository: str) -> Image:
+    """An image of more bytes than any socket buffer holds, that no registry has yet."""
+    return images.big(tmp_path / "large", f"{repository}:local", size=BODY)
+
+
+def test_a_push_above_a_quota_is_refused_with_what_is_used_and_allowed(
+    client: Client, limited: Running, repository: str, large: Image
+) -> None:
+    """In the middle of a layer, where the client streams it without a length, as docker does."""
+    reference = f"{limited.address}/{repository}:v1"
+    client.load(large, reference)
+    # What ctr prints of a refusal is its status.
+    says = "403 Forbidden" if client.name == "ctr" else r"the quota of team/ is exceeded: [0-9.]+ k?B of 1 MB used"
+
+    with pytest.raises(Failed, match=says):
         client.push(reference)
 
 

@@ -93,27 +93,30 @@ async def test_a_chunk_is_refused_by_its_length_before_it_is_read(full: Client, 
         raise AssertionError("the body was read")
         yield b""
 
-    got = await full("PATCH", location, never(), content_length=str(200 * KB))
+    got = await full("PATCH", location, never(), content_length=str(2 * 10**9))
 
-    check_refused(got, "200 kB more needed")
+    check_refused(got, "2 GB more needed")
     assert await stored(store) == []
     assert (await full("GET", location)).status == 404
 
 
 async def test_a_stream_is_refused_where_it_passes_the_limit(full: Client, store: MemoryStore) -> None:
+    """The rest is taken, so that clients read the answer, and kept nowhere."""
     location = await begin(full, "team/a")
-    sent = 0
+    sent, kept = 0, 0
 
     async def stream() -> AsyncIterator[bytes]:
-        nonlocal sent
+        nonlocal sent, kept
         for _ in range(100):
             sent += 1
-            yield bytes([sent]) * KB
+            kept = max(kept, sum([each.size async for each in store.walk("stackyard")]))
+            yield bytes([sent]) * 10**6
 
     got = await full("PATCH", location, stream())
 
     check_refused(got)
-    assert sent == 7
+    assert sent == 100
+    assert kept == 0
     assert await stored(store) == []
 
 

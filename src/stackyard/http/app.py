@@ -21,7 +21,7 @@ from stackyard.http.origin import Origins
 from stackyard.http.request import Request
 from stackyard.oci import endpoints
 from stackyard.oci.endpoints import Endpoint
-from stackyard.oci.errors import RouteUnknown, Unauthorized, Unavailable, Unsupported
+from stackyard.oci.errors import LowSpace, QuotaExceeded, RouteUnknown, Unauthorized, Unavailable, Unsupported
 from stackyard.registry import failures
 from stackyard.registry.registry import Registry
 from stackyard.registry.uploads import BodyCut
@@ -91,6 +91,8 @@ class App:
             return
         except Exception as error:
             answer = self._refuse(error, request)
+            if isinstance(error, QuotaExceeded | LowSpace):
+                await request.drain()
         if path.startswith("/v2"):
             answer.headers.append(_API_VERSION)
         answer.headers.extend(self.headers)

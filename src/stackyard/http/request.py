@@ -1,5 +1,7 @@
 """One request: what arrived, read lazily."""
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 
 from stackyard.auth.access import Access
@@ -9,11 +11,24 @@ from stackyard.http.origin import Origins
 from stackyard.oci.errors import RegistryError, SizeInvalid
 from stackyard.registry.uploads import BodyCut
 
+_DRAINED = 1 << 30  # bytes
+_DRAIN_SECONDS = 10.0
+
 
 class Request:
     """What a handler may know of the request it answers."""
 
-    __slots__ = ("_access", "_headers", "_origins", "_receive", "head", "principal", "repository", "scope")
+    __slots__ = (
+        "_access",
+        "_body_ended",
+        "_headers",
+        "_origins",
+        "_receive",
+        "head",
+        "principal",
+        "repository",
+        "scope",
+    )
 
     def __init__(self, scope: Scope, receive: Receive, origins: Origins, access: Access) -> None:
         """Wrap an ASGI request; nothing of it is read yet."""
@@ -22,6 +37,7 @@ class Request:
         self._origins = origins
         self._access = access
         self._headers: dict[bytes, bytes] | None = None
+        self._body_ended = False
         self.head: bool = scope["method"] == "HEAD"
         self.principal: Principal = ANONYMOUS
         self.repository = ""
@@ -83,11 +99,28 @@ class Request:
         more = True
         while more:
             message = await self._receive()
+            more = message.get("more_body", False)
+            self._body_ended = not more
             if message["type"] == "http.disconnect":
                 raise BodyCut
             if chunk := message.get("body"):
                 yield chunk
-            more = message.get("more_body", False)
+
+    async def drain(self) -> None:
+        """Let the client send what is left of the body, if that is not much, so that it reads the answer.
+
+        Some stop at the first byte that nobody takes any more, and never look at what they were told, or wait for
+        ever (containerd 1.6).
+        """
+        left = _DRAINED
+        if self._body_ended or (self.content_length() or 0) > left:
+            return
+        with contextlib.suppress(TimeoutError, BodyCut):
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                async for chunk in self.body():
+                    left -= len(chunk)
+                    if left < 0:
+                        return
 
     async def read(self, limit: int, too_large: type[RegistryError]) -> bytes:
         """The whole body, of at most `limit` bytes, else `too_large` is raised without reading on."""
