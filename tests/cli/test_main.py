@@ -100,15 +100,6 @@ def test_name_registry_has_the_verbs_of_registry_2() -> None:
     assert "config " not in done.stdout
 
 
-@pytest.mark.parametrize("flags", [[], ["--dry-run"], ["-d", "-m", "-q"], ["--delete-untagged"]], ids=" ".join)
-def test_garbage_collect_says_that_it_is_to_come_and_fails(flags: list[str], config: Path) -> None:
-    done = run("garbage-collect", *flags, config, name="registry")
-
-    assert done.returncode == 1
-    assert done.stderr.count("\n") == 1
-    assert "no garbage collector yet" in done.stderr
-
-
 def test_good_configuration_is_said_to_be_good(config: Path) -> None:
     done = run("config", "check", config)
 

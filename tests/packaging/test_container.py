@@ -116,11 +116,10 @@ def test_a_shell_and_the_verbs_work_inside(machine: Machine, serve: Serve) -> No
     serve(f"{RUN} registry:2")
 
     shell = machine.sh("echo 'echo it is $((6*7)); exit' | script -qec 'docker exec -it registry sh' /dev/null").out
-    collected = machine.tried("docker exec registry bin/registry garbage-collect /etc/docker/registry/config.yml")
+    collected = machine.sh("docker exec registry bin/registry garbage-collect /etc/docker/registry/config.yml").out
 
     assert "it is 42" in shell
-    assert collected.returncode != 0
-    assert "Traceback" not in collected.stdout
+    assert collected.endswith("freed 0 blobs of 0 B, 0 manifests")
 
 
 def test_a_new_folder_goes_to_the_images_account(machine: Machine, serve: Serve) -> None:

@@ -170,7 +170,7 @@ async def test_a_collector_that_lost_its_lease_deletes_nothing(
     await push(registry, "a", BASE)
     before = await locations(store)
 
-    def lose(freed: Freed) -> None:
+    async def lose(freed: Freed) -> None:
         raise AssertionError("unreachable: it told of something it may not have done")
 
     async def take_over(lease: Any) -> None:
@@ -235,7 +235,7 @@ async def test_a_registry_that_slept_for_a_month_asks_before_it_collects(
     for _ in range(2):  # it does not forget by being asked
         with pytest.raises(Unavailable, match=r"last ran at .* --resume"):
             await collect(registry)
-    await registry.collection.resume()
+    await registry.collection.resume(actor=ACTOR)
     assert (await collect(registry)).blobs == 1
 
 

@@ -149,7 +149,7 @@ async def test_progress_is_told(registry: Registry, database: Database) -> None:
         await push(registry, "a", content)
     told: list[tuple[int, int]] = []
 
-    def tell(so_far: Scrubbed) -> None:
+    async def tell(so_far: Scrubbed) -> None:
         told.append((so_far.blobs, so_far.size))
 
     await registry.scrub.run(tell=tell)

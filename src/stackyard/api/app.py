@@ -9,13 +9,28 @@ from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
-from stackyard.api import audit, jobs, manifests, problems, quotas, repositories, retention, rules, tags, usage
+from stackyard.api import (
+    audit,
+    collection,
+    history,
+    jobs,
+    manifests,
+    problems,
+    quotas,
+    repositories,
+    retention,
+    rules,
+    tags,
+    usage,
+)
 from stackyard.api.mount import PREFIX, Application, Message, Receive, Scope, Send
 from stackyard.oci.errors import RegistryError
 from stackyard.registry import failures
 from stackyard.registry.registry import Registry
 
 ROUTERS: tuple[APIRouter, ...] = (
+    collection.router,
+    history.router,
     repositories.router,
     tags.router,
     manifests.router,

@@ -18,7 +18,7 @@ audit = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S%z"]
+FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S%z"]
 Text = Optional[str]  # noqa: UP045 - typer reads the annotation
 Time = Optional[datetime]  # noqa: UP045
 
@@ -30,8 +30,8 @@ async def list_entries(  # noqa: PLR0913 - each is an option
     actor: Annotated[Text, typer.Option(help="Only what this one did, such as user:alice or local:root.")] = None,
     action: Annotated[Text, typer.Option(help="Only this, such as tag.delete.")] = None,
     repository: Annotated[Text, typer.Option(help="Only in this repository.")] = None,
-    since: Annotated[Time, typer.Option(formats=_FORMATS, help="Only what happened then or later, UTC.")] = None,
-    until: Annotated[Time, typer.Option(formats=_FORMATS, help="Only what happened before, UTC.")] = None,
+    since: Annotated[Time, typer.Option(formats=FORMATS, help="Only what happened then or later, UTC.")] = None,
+    until: Annotated[Time, typer.Option(formats=FORMATS, help="Only what happened before, UTC.")] = None,
 ) -> None:
     """List what was changed, the youngest first."""
     from stackyard.cli.output import time
@@ -44,10 +44,11 @@ async def list_entries(  # noqa: PLR0913 - each is an option
         "DETAIL": lambda one: json.dumps(one["detail"]) if one["detail"] else "-",
     }
     filters = {"actor": actor, "action": action, "repository": repository}
-    await out.rows(api.items("/audit", since=_utc(since), until=_utc(until), **filters), columns)
+    await out.rows(api.items("/audit", since=utc(since), until=utc(until), **filters), columns)
 
 
-def _utc(time: datetime | None) -> str | None:
+def utc(time: datetime | None) -> str | None:
+    """A time that was given without an offset is UTC."""
     if time is None:
         return None
     return (time if time.tzinfo else time.replace(tzinfo=UTC)).isoformat()

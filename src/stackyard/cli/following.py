@@ -28,11 +28,11 @@ async def accepted(api: Client, out: Output, job: dict[str, Any], *, wait: bool)
     return None
 
 
-async def follow(api: Client, job: dict[str, Any]) -> dict[str, Any]:
+async def follow(api: Client, job: dict[str, Any], *, quiet: bool = False) -> dict[str, Any]:
     """The job at its end. Interrupted, it says that the job goes on. Raises Problem when it did not end well."""
     number = job["id"]
     try:
-        with _Bar() if sys.stderr.isatty() else _Lines() as told:
+        with _teller(quiet=quiet) as told:
             while job["finished_at"] is None:
                 told.tell(job)
                 await asyncio.sleep(_BETWEEN_LOOKS)
@@ -52,6 +52,12 @@ async def follow(api: Client, job: dict[str, Any]) -> dict[str, Any]:
     return job
 
 
+def _teller(*, quiet: bool) -> "_Teller":
+    if quiet:
+        return _Silence()
+    return _Bar() if sys.stderr.isatty() else _Lines()
+
+
 class _Teller(Protocol):
     def tell(self, job: dict[str, Any]) -> None: ...
 
@@ -60,6 +66,17 @@ class _Teller(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+class _Silence:
+    """Nothing."""
+
+    def tell(self, job: dict[str, Any]) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
 
 
 class _Lines:

@@ -9,7 +9,9 @@ from typing import Annotated, Optional
 
 import typer
 
+from stackyard.cli import collection, history
 from stackyard.cli.audit import audit
+from stackyard.cli.collection import DeleteUntagged, DryRun, Quiet
 from stackyard.cli.jobs import job
 from stackyard.cli.manifests import manifest
 from stackyard.cli.quotas import quota
@@ -50,6 +52,8 @@ stackyard.add_typer(retention, name="retention")
 stackyard.add_typer(quota, name="quota")
 stackyard.add_typer(job, name="job")
 stackyard.add_typer(audit, name="audit")
+collection.register(stackyard)
+history.register()
 
 ConfigFile = Annotated[
     Optional[Path],  # noqa: UP045 - typer reads the annotation
@@ -156,13 +160,12 @@ def export(
 @registry.command("garbage-collect", epilog="Example: registry garbage-collect --dry-run config.yml")
 def garbage_collect(
     file: ConfigFile = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-d", help="Only say what would go.")] = False,
-    delete_untagged: Annotated[bool, typer.Option("--delete-untagged", "-m", help="Untagged manifests too.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing.")] = False,
+    dry_run: DryRun = False,
+    delete_untagged: DeleteUntagged = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Delete what nothing refers to. Not in this version: nothing is collected yet."""
-    typer.echo("registry: this version has no garbage collector yet; nothing was deleted", err=True)
-    raise typer.Exit(1)
+    """Delete what nothing needs, also while the registry serves."""
+    raise typer.Exit(collection.garbage_collect(file, dry_run=dry_run, delete_untagged=delete_untagged, quiet=quiet))
 
 
 if __name__ == "__main__":

@@ -117,6 +117,10 @@ class Collection(Section):
     undo: Duration = option(
         timedelta(days=7), "How long what was deleted or overwritten can be restored before its bytes go."
     )
+    linger: Annotated[Duration, _at_least(timedelta(seconds=1), "1s, the least")] = option(
+        timedelta(seconds=60),
+        "How long the bytes of a blob that is collected stay after it was last shown, for downloads that just begin.",
+    )
     untagged: LongSpan = option(
         timedelta(0),
         "How long a manifest without a tag is kept that nothing names and nobody pulls by digest, such as 7d; 0: for "

@@ -6,7 +6,7 @@ from datetime import timedelta
 from sqlalchemy import Connection, select
 
 from stackyard.metadata import clock, due
-from stackyard.metadata.collection import NOTHING_TO_DO, SOON, Look, drop_link, drop_manifest, mark_blobs
+from stackyard.metadata.collection import AT_ONCE, NOTHING_TO_DO, SOON, Look, drop_link, drop_manifest, mark_blobs
 from stackyard.metadata.due import Entry
 from stackyard.metadata.emptying import drop_repository
 from stackyard.metadata.hiding import Untagged, hide_untagged
@@ -34,9 +34,9 @@ def collect(
         look = looks[entry] = _look(c, entry, grace, readers, untagged)
         if look.doomed or (look.again > SOON and not look.gone and entry.due_at > now):
             continue
+        due.done(c, [entry])  # first, as what is to be done at once may get the same place in the queue
         if look.again:
-            due.add_again(c, entry, wait=look.again)
-        due.done(c, [entry])
+            due.add_again(c, entry, wait=AT_ONCE if look.again <= SOON else look.again)
     return looks
 
 

@@ -1,7 +1,7 @@
 """Check: do the database and the store tell the same story? Both ways, without reading any blob's bytes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -45,6 +45,13 @@ class Checked:
         return not (self.missing or self.wrong_size or self.unowned or self.broken)
 
 
+Tell = Callable[[Checked], Awaitable[None]]
+
+
+async def silent(so_far: Checked) -> None:
+    """Nobody wants to know."""
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """Compares."""
@@ -53,7 +60,7 @@ class Check:
     database: Database
     imports: Imports
 
-    async def run(self, *, repair: bool = False, tell: Callable[[Checked], None] = lambda so_far: None) -> Checked:
+    async def run(self, *, repair: bool = False, tell: Tell = silent) -> Checked:
         """All of it. Waits for nobody and holds nothing."""
         found = Checked(repaired=repair)
         await self._rows(found, tell, repair=repair)
@@ -63,7 +70,7 @@ class Check:
         found.broken += await self.database.survey(checking.adrift, limit=_MOST)
         return found
 
-    async def _rows(self, found: Checked, tell: Callable[[Checked], None], *, repair: bool) -> None:
+    async def _rows(self, found: Checked, tell: Tell, *, repair: bool) -> None:
         after = 0
         while copies := await self.database.read(scrubbing.page, after=after, limit=_PAGE):
             after = copies[-1].id
@@ -73,7 +80,7 @@ class Check:
                     if size != copy.size and not copy.quarantined:
                         await self._wrong(copy, size, found, repair=repair)
             found.blobs += len(copies)
-            tell(found)
+            await tell(found)
 
     async def _wrong(self, copy: Copy, size: int | None, found: Checked, *, repair: bool) -> None:
         still = await self.database.read(scrubbing.page, after=copy.id - 1, limit=1)
@@ -86,7 +93,7 @@ class Check:
             damage = "its file is missing" if size is None else f"its file has {size} bytes instead of {copy.size}"
             await self.database.write(scrubbing.quarantine, copy, damage)
 
-    async def _files(self, found: Checked, tell: Callable[[Checked], None], *, repair: bool) -> None:
+    async def _files(self, found: Checked, tell: Tell, *, repair: bool) -> None:
         oldest = datetime.now(UTC) - _YOUNG
         async for batch in _batches(self.store.walk(layout.BLOBS)):
             found.files += len(batch)
@@ -100,7 +107,7 @@ class Check:
                     found.unowned.append(location)
                 if repair and owner:
                     await self.database.write(checking.own, *owner, location, old[location].size)
-            tell(found)
+            await tell(found)
 
 
 def _owner(location: str) -> tuple[Digest, int] | None:

@@ -7,14 +7,14 @@ before has opened it are its bytes deleted, and then its row. Killed at any poin
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 import structlog
 from sqlalchemy import Connection
 
-from stackyard.metadata import collection, due, holds, reclaimable, rounds
+from stackyard.metadata import audit, collection, due, holds, reclaimable, rounds
 from stackyard.metadata.blobs import PENDING_SPAN, READER_SPAN
 from stackyard.metadata.collection import NO_GRACE, Doomed, Look
 from stackyard.metadata.database import Database
@@ -61,15 +61,22 @@ class Freed:
                 self.repositories += look.gone
 
 
+Tell = Callable[[Freed], Awaitable[None]]
+
+
+async def silent(freed: Freed) -> None:
+    """Nobody wants to know."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Style:
     """How a run goes about it."""
 
+    readers: timedelta
     grace: timedelta = NO_GRACE
-    readers: timedelta = READER_SPAN
     chunk: int = _FEW
     share: float = _SHARE
-    tell: Callable[[Freed], None] = lambda freed: None
+    tell: Tell = silent
 
 
 class Held(Unavailable):
@@ -85,6 +92,8 @@ class Collection:
     leases: Leases
     untagged: Untagged | None = None
     """Which manifests go that nobody deleted; None: none."""
+    linger: timedelta = READER_SPAN
+    """How long bytes outlive their mark, for those who saw their row just before."""
     watch: ClockWatch = field(default_factory=ClockWatch)
     _beat: float = field(default=-math.inf, init=False)
 
@@ -105,7 +114,7 @@ class Collection:
             return
         freed = Freed()
         try:
-            await self._drain(lease, freed, _Style())
+            await self._drain(lease, freed, _Style(readers=self.linger))
         except Held as held:
             log.info("nothing is collected for now", reason=held.text)
         if freed != Freed():
@@ -117,21 +126,23 @@ class Collection:
         self,
         *,
         grace: timedelta | None = None,
-        readers: timedelta = READER_SPAN,
-        tell: Callable[[Freed], None] = lambda freed: None,
+        readers: timedelta | None = None,
+        tell: Tell = silent,
     ) -> Freed:
         """Collect all that can go now, as fast as possible, and wait until its bytes are gone.
 
         Args:
             grace: Cuts the undo spans of what was deleted before; what was promised stays so long in any case.
-            readers: How long marked bytes stay for those who saw their row before. Zero when nobody reads.
+            readers: In place of `linger`; zero when nobody reads.
             tell: Called with what went so far.
 
         Raises:
             Held: A backup or an export needs everything to stay.
             Unavailable: The clock is not to be believed, or another process collects and does not end.
         """
-        style = _Style(NO_GRACE if grace is None else grace, readers, _MANY, 1.0, tell)
+        style = _Style(
+            self.linger if readers is None else readers, NO_GRACE if grace is None else grace, _MANY, 1.0, tell
+        )
         freed = Freed()
 
         async def work(lease: Lease) -> Freed:
@@ -146,9 +157,14 @@ class Collection:
 
         return await self.leases.insist(holds.COLLECTION, work, patience=_PATIENCE)
 
-    async def resume(self) -> None:
+    async def resume(self, *, actor: str) -> None:
         """The clock is right: go on."""
-        await self.leases.insist(holds.COLLECTION, clockwatch.resume, patience=_PATIENCE)
+
+        async def work(lease: Lease) -> None:
+            await clockwatch.resume(lease)
+            await lease.write(audit.record, actor=actor, action="gc.resume")
+
+        await self.leases.insist(holds.COLLECTION, work, patience=_PATIENCE)
 
     async def survey(self, *, grace: timedelta | None = None) -> Reclaimable:
         """What `run` would take away now. Changes nothing and waits for nobody."""
@@ -182,7 +198,7 @@ class Collection:
         looks = await lease.write(_collect, entries, style.grace, style.readers, self.untagged)
         freed.add(looks)
         await self._delete(lease, looks, freed)
-        style.tell(freed)
+        await style.tell(freed)
         await asyncio.sleep((time.monotonic() - began) * (1 / style.share - 1))
 
     async def _delete(self, lease: Lease, looks: Mapping[Entry, Look], freed: Freed) -> None:
@@ -215,12 +231,12 @@ def _collect(
 
 def _forget(c: Connection, batch: list[tuple[Entry, Look]], gone: set[int]) -> None:
     collection.forget_blobs(c, sorted(gone))
+    due.done(c, [entry for entry, _ in batch])
     for entry, look in batch:
         if any(one.blob_id not in gone for one in look.doomed):
             due.add_again(c, entry, wait=_FAILED_SPAN)
         elif look.again:
             due.add_again(c, entry, wait=look.again)
-    due.done(c, [entry for entry, _ in batch])
 
 
 def _batches(looks: list[tuple[Entry, Look]]) -> Iterable[list[tuple[Entry, Look]]]:

@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -48,6 +48,26 @@ class Scrubbed:
     """Row of the last blob looked at: where the pass goes on after an interruption."""
 
 
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """A blob in quarantine."""
+
+    digest: str
+    location: str
+    size: int
+    """Bytes that it should have."""
+    damage: str
+    tags: list[str]
+    """Who misses it, `repository:tag`; a hundred at most."""
+
+
+Tell = Callable[[Scrubbed], Awaitable[None]]
+
+
+async def silent(so_far: Scrubbed) -> None:
+    """Nobody wants to know."""
+
+
 class StoreMissing(Unavailable):
     """So much is missing that the store itself must be."""
 
@@ -77,10 +97,10 @@ class Scrub:
             if "began" in note and now - datetime.fromisoformat(note["began"]) < self.every:
                 return
             found, note = Scrubbed(), {"began": now.isoformat()}
-        await self._go_on(lease, note, found, self.rate, lambda so_far: None)
+        await self._go_on(lease, note, found, self.rate, silent)
         log.info("scrubbed", blobs=found.blobs, bytes=found.size, damaged=len(found.damaged))
 
-    async def run(self, *, rate: int = 0, tell: Callable[[Scrubbed], None] = lambda so_far: None) -> Scrubbed:
+    async def run(self, *, rate: int = 0, tell: Tell = silent) -> Scrubbed:
         """One whole pass now, from the beginning, at `rate` bytes per second (0: as fast as possible).
 
         Raises:
@@ -95,9 +115,14 @@ class Scrub:
 
         return await self.leases.insist(LEASE, work, patience=_PATIENCE)
 
-    async def _go_on(
-        self, lease: Lease, note: dict[str, object], found: Scrubbed, rate: int, tell: Callable[[Scrubbed], None]
-    ) -> None:
+    async def damaged(self, *, after: str, limit: int) -> list[Damaged]:
+        """What is in quarantine, by digest, strictly after `after`, and whom it hurts."""
+        return [
+            Damaged(*row, await self.database.read(scrubbing.hurt, row[0]))
+            for row in await self.database.read(scrubbing.damaged, after=after, limit=limit)
+        ]
+
+    async def _go_on(self, lease: Lease, note: dict[str, object], found: Scrubbed, rate: int, tell: Tell) -> None:
         after, missing = found.last, list[Copy]()
         while copies := await self.database.read(scrubbing.page, after=after, limit=_PAGE):
             right: list[int] = []
@@ -111,7 +136,7 @@ class Scrub:
                     await self._judge_missing(lease, missing, found)
                     await self._judge(lease, copy, damage, found, right)
                 found.blobs, found.size = found.blobs + 1, found.size + copy.size
-                tell(found)
+                await tell(found)
                 if rate:
                     await asyncio.sleep(max(0.0, copy.size / rate - (time.monotonic() - began)))
             after = copies[-1].id

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from datetime import timedelta
 
+from stackyard.metadata.blobs import READER_SPAN
 from stackyard.oci import manifests
 
 
@@ -27,6 +28,8 @@ class Settings:
     """Most uploads that one worker receives at the same time."""
     max_manifest: int = manifests.MAX_SIZE
     """Most bytes of a manifest."""
+    linger: timedelta = READER_SPAN
+    """How long bytes outlive the moment at which nothing shows them any more."""
     scrub_rate: int = 8 << 20
     """Bytes per second that are read back in the background; 0: none."""
     scrub_every: timedelta = timedelta(days=30)

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from stackyard.jobs.collection import Tasks
 from stackyard.jobs.retention import retention
 from stackyard.registry.jobs import Kind
 from stackyard.registry.registry import Registry
@@ -9,4 +10,4 @@ from stackyard.registry.registry import Registry
 
 def kinds(registry: Registry) -> dict[str, Kind]:
     """The long work that can be asked for, by name."""
-    return {"retention": partial(retention, registry.cleanup)}
+    return {**Tasks(registry).kinds, "retention": partial(retention, registry.cleanup)}

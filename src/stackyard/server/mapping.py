@@ -41,6 +41,7 @@ def registry(config: Config, workers: int) -> Settings:
         promise=ours.gc.promise,
         undo=ours.gc.undo,
         untagged=ours.gc.untagged or None,
+        linger=ours.gc.linger,
         scrub_rate=ours.scrub.rate,
         scrub_every=ours.scrub.every,
         max_catalog=config.catalog.maxentries,

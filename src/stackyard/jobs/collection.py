@@ -1,0 +1,92 @@
+"""Collecting, purging, scrubbing and checking as jobs that an administrator asks for."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import Any
+
+from stackyard.oci.digests import Digest, is_digest
+from stackyard.registry.check import Checked
+from stackyard.registry.collection import Freed
+from stackyard.registry.jobs import Kind, Work
+from stackyard.registry.purge import Gone
+from stackyard.registry.registry import Registry
+from stackyard.registry.scrub import Scrubbed
+
+
+@dataclass(frozen=True, slots=True)
+class Tasks:
+    """What can be asked for, over one registry."""
+
+    registry: Registry
+
+    @property
+    def kinds(self) -> dict[str, Kind]:
+        """By name."""
+        return {"gc": self.collect, "purge": self.purge, "scrub": self.scrub, "check": self.check}
+
+    async def collect(self, work: Work, request: Mapping[str, Any]) -> dict[str, Any]:
+        """`grace_seconds`, `dry_run`, `delete_untagged`."""
+        grace = request["grace_seconds"]
+        span = None if grace is None else timedelta(seconds=grace)
+        collection = self.registry.collection
+        await work.report("looking for what can go")
+        if request["dry_run"]:
+            found = await collection.survey(grace=span)
+            return {
+                "manifests": found.manifests,
+                "blobs": len(found.blobs),
+                "bytes": found.size,
+                "digests": found.blobs,
+            }
+        total = (await collection.survey(grace=span)).size
+
+        async def tell(freed: Freed) -> None:
+            await work.report("collecting", freed.size, max(total, freed.size), unit="bytes")
+
+        freed = await collection.run(grace=span, tell=tell)
+        return {
+            "manifests": freed.manifests,
+            "repositories": freed.repositories,
+            "blobs": freed.blobs,
+            "bytes": freed.size,
+        }
+
+    async def purge(self, work: Work, request: Mapping[str, Any]) -> dict[str, Any]:
+        """`repository` or `digest` or both, or `repository` and `tag`."""
+        actor, purge = work.job.created_by, self.registry.purge
+        repository, digest = request["repository"], request["digest"]
+        await work.report("purging")
+        if repository is None:
+            return _gone(await purge.blob(Digest.parse(digest), actor=actor))
+        if digest is None and request["tag"] is None:
+            return _gone(await purge.repository(repository, actor=actor))
+        reference = Digest.parse(digest) if digest and is_digest(digest) else request["tag"]
+        return _gone(await purge.manifest(repository, reference, actor=actor))
+
+    async def scrub(self, work: Work, request: Mapping[str, Any]) -> dict[str, Any]:
+        """`rate`: bytes per second, 0 for as fast as possible."""
+
+        async def tell(so_far: Scrubbed) -> None:
+            await work.report("reading blobs back", so_far.size, unit="bytes")
+
+        found = await self.registry.scrub.run(rate=request["rate"], tell=tell)
+        return {"blobs": found.blobs, "bytes": found.size, "damaged": found.damaged, "healed": found.healed}
+
+    async def check(self, work: Work, request: Mapping[str, Any]) -> dict[str, Any]:
+        """`repair`."""
+
+        async def tell(so_far: Checked) -> None:
+            await work.report("comparing", so_far.blobs + so_far.files, unit="blobs and files")
+
+        return asdict(await self.registry.comparison.run(repair=request["repair"], tell=tell))
+
+
+def _gone(gone: Gone) -> dict[str, Any]:
+    return {
+        "tags": gone.tags,
+        "manifests": gone.manifests,
+        "blobs": gone.blobs,
+        "bytes": gone.size,
+        "kept": gone.kept,
+    }

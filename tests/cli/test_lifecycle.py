@@ -1,0 +1,116 @@
+"""Collecting, bringing back and purging, as an administrator types it: beside a running server and without one."""
+
+import json
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+from tests.cli.test_main import run
+from tests.cli.test_verbs import BLOB, DIGEST, OCI, push
+from tests.support import stackyard
+from tests.support.processes import wait_until
+from tests.support.running import Running
+
+OTHER = "sha256:76f75e6129fe30135bd44d80ab7cc46fdba81907758dc808f3e2517beef2b1e9"
+SHORT = {"stackyard": {"gc": {"promise": "10s", "linger": "1s"}, "workers": 2}}
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Running:
+    return stackyard.start(SHORT, folder=tmp_path)
+
+
+def verb(registry: Running, *words: str) -> CompletedProcess[str]:
+    return run(*words, "--config", registry.config)
+
+
+def digest_of(registry: Running, reference: str) -> str:
+    name, _, tag = reference.partition(":")
+    return registry.manifest(name, tag).headers["Docker-Content-Digest"]
+
+
+def test_a_repository_is_deleted_brought_back_and_purged(registry: Running) -> None:
+    push(registry, "team/app")
+
+    deleted = verb(registry, "repo", "delete", "team/app", "--yes")
+    gone = registry.manifest("team/app", "1.0").status
+    back = verb(registry, "repo", "restore", "team/app")
+    served = registry.manifest("team/app", "1.0").status
+    purged = verb(registry, "purge", "team/app", "--yes")
+    again = verb(registry, "repo", "restore", "team/app")
+    registry.stop()
+
+    assert "bring it back with: stackyard repo restore team/app" in deleted.stdout
+    assert (gone, back.returncode, served) == (404, 0, 200)
+    assert purged.stdout == "gone: 0 manifests, 1 blobs of 2 B\n"
+    assert again.stderr == "stackyard: no repository team/app was deleted that can still be restored\n"
+    assert not list((registry.data / "docker/registry/v2/blobs").rglob("data"))
+
+
+def test_a_tag_goes_back_to_what_it_was(registry: Running) -> None:
+    push(registry, "team/app")
+    old = digest_of(registry, "team/app:1.0")
+    index = {"schemaVersion": 2, "mediaType": f"{OCI}.index.v1+json", "manifests": []}
+    headers = {"Content-Type": f"{OCI}.index.v1+json"}
+    registry.request("PUT", "/v2/team/app/manifests/1.0", headers=headers, body=json.dumps(index).encode())
+
+    history = verb(registry, "tag", "history", "team/app:1.0")
+    restored = verb(registry, "tag", "restore", "team/app:1.0")
+    nothing = verb(registry, "tag", "restore", "team/app:none")
+    unclear = verb(registry, "tag", "restore", "team/app")
+    registry.stop()
+
+    lines = [line.split("\t") for line in history.stdout.splitlines()]
+    assert [line[5] for line in lines] == ["-", "moved"]
+    assert lines[1][0] == old
+    assert restored.stdout == f"team/app:1.0 points to {old}\n"
+    assert (nothing.returncode, unclear.returncode) == (1, 2)
+    assert nothing.stderr == "stackyard: team/app:none never pointed to anything else\n"
+
+
+def test_registry_garbage_collect_word_for_word_while_it_serves(registry: Running) -> None:
+    push(registry, "kept/app")
+    other = registry.request("POST", "/v2/lost/app/blobs/uploads/?digest=" + OTHER, body=b"lost")
+    assert other.status == 201
+    config = str(registry.config)
+
+    early = run("garbage-collect", config, name="registry")
+    wait_until(
+        lambda: "blobs of 4 B" in run("garbage-collect", "--dry-run", config, name="registry").stdout,
+        "the promise to end",
+        timeout=30,
+    )
+    dry = run("garbage-collect", "--dry-run", "--delete-untagged", config, name="registry")
+    still = registry.request("GET", f"/v2/lost/app/blobs/{OTHER}").status  # a HEAD would promise it again
+    done = run("garbage-collect", "--delete-untagged", "-q", config, name="registry")
+    after = registry.request("GET", f"/v2/lost/app/blobs/{OTHER}").status
+    served = registry.manifest("kept/app", "1.0").status
+    registry.stop()
+
+    assert early.stdout == "freed 0 blobs of 0 B, 0 manifests\n"
+    assert dry.stdout == f"blob eligible for deletion: {OTHER}\nwould free 1 blobs of 4 B, 0 manifests\n"
+    assert (still, after, served) == (200, 404, 200)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_without_a_server_the_same_words_do_the_same(registry: Running) -> None:
+    push(registry, "team/app")
+    registry.stop()
+    [data] = (registry.data / "docker/registry/v2/blobs").rglob("data")
+
+    well = verb(registry, "check")
+    data.write_bytes(b"[]")
+    scrubbed = verb(registry, "scrub", "--json")
+    listed = verb(registry, "damaged")
+    data.unlink()
+    asked = verb(registry, "scrub", "--rate", "fast")
+    with stackyard.start(SHORT, folder=registry.folder) as again:
+        kept = again.request("GET", f"/v2/team/app/blobs/{DIGEST}").status
+        push(again, "team/app")
+        healed = again.request("GET", f"/v2/team/app/blobs/{DIGEST}").body
+
+    assert (well.returncode, well.stdout) == (0, "compared 1 blobs with 1 files\nall is well\n")
+    assert json.loads(scrubbed.stdout)["damaged"] == [DIGEST]
+    assert listed.stdout.split("\t")[0] == DIGEST
+    assert listed.stdout.rstrip().endswith("team/app:1.0")
+    assert (asked.returncode, kept, healed) == (2, 404, BLOB)
