@@ -103,6 +103,13 @@ _DIGESTS = Prepared(
     .order_by(blob_link.c.digest)
     .limit(_MOST_ROWS)
 )
+# Their own bytes may lie in the store, too, for Distribution.
+_MANIFESTS = Prepared(
+    select(manifest.c.digest)
+    .where(manifest.c.repository_id == _here, manifest.c.digest > bindparam("after"))
+    .order_by(manifest.c.digest)
+    .limit(_MOST_ROWS)
+)
 
 
 def manifest_of_tag(c: Connection, name: str, tag: str) -> str:
@@ -154,6 +161,11 @@ def end_promises(c: Connection, repository_id: int) -> bool:
 def digests(c: Connection, repository_id: int, *, after: str) -> list[str]:
     """Blobs that the repository links, in byte order, a page of them."""
     return _DIGESTS.column(c, repository_id=repository_id, after=after)
+
+
+def manifests(c: Connection, repository_id: int, *, after: str) -> list[str]:
+    """Manifests of the repository, in byte order of their digests, a page of them."""
+    return _MANIFESTS.column(c, repository_id=repository_id, after=after)
 
 
 def _repository(c: Connection, name: str) -> int:

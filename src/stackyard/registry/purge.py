@@ -1,6 +1,6 @@
 """Purging: a named thing goes at once and for good, such as a secret that was pushed by mistake."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -62,16 +62,17 @@ class Purge:
     async def repository(self, name: str, *, actor: str) -> Gone:
         """A repository with all it holds. Raises NameUnknown."""
         repository_id = await self.database.write(_hide, name, actor)
-        digests = [digest async for digest in self._links(repository_id)]
+        blobs = [digest async for digest in self._pages(purging.digests, repository_id)]
+        manifests = [digest async for digest in self._pages(purging.manifests, repository_id)]
         while await self.database.write(purging.end_promises, repository_id):
             pass
         while (await self.database.write(emptying.drop_repository, repository_id, grace=_AT_ONCE)).again:
             pass  # the collector may be at it as well
-        return await self._finish(Purged(blobs=digests), digests)
+        return await self._finish(Purged(blobs=blobs, manifests=manifests), [*blobs, *manifests])
 
-    async def _links(self, repository_id: int) -> AsyncIterator[str]:
+    async def _pages(self, read: Callable[..., list[str]], repository_id: int) -> AsyncIterator[str]:
         after = ""
-        while page := await self.database.read(purging.digests, repository_id, after=after):
+        while page := await self.database.read(read, repository_id, after=after):
             for digest in page:
                 yield digest
             after = page[-1]
