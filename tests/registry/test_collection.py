@@ -16,8 +16,8 @@ from stackyard.metadata.due import ready
 from stackyard.metadata.errors import LeaseLost
 from stackyard.metadata.schema import blob, blob_link, due, manifest_reference
 from stackyard.oci.digests import Digest
-from stackyard.oci.errors import Unavailable
-from stackyard.registry.collection import Collection, Freed, Held
+from stackyard.oci.errors import ManifestUnknown, Unavailable
+from stackyard.registry.collection import Collection, Freed, Held, Untagged
 from stackyard.registry.registry import Registry
 from stackyard.registry.settings import Settings
 from stackyard.storage.driver import StorageError
@@ -262,3 +262,22 @@ async def test_it_runs_by_itself(registry: Registry, database: Database, store: 
 
     assert await rows(database, blob_link) == 0
     assert await locations(store) != set()
+
+
+async def test_untagged_manifests_go_when_asked_and_can_be_restored(registry: Registry, database: Database) -> None:
+    old = await push_image(registry, database, "a", "v1", BASE)
+    image = await push_image(registry, database, "a", "v1", LAYER)
+    index = pushed(b"index", [child(image.digest)])
+    await database.write(put, "a", index, "all", promise=NOTHING)
+    untagged = Untagged(NOTHING, WEEK)
+
+    assert await registry.collection.count_untagged() == 1
+    freed = await collect(registry, untagged=untagged)
+
+    assert freed.blobs == 0
+    with pytest.raises(ManifestUnknown):
+        await registry.manifests.find("a", old.digest)
+    assert await registry.manifests.find("a", image.digest)
+    await registry.manifests.restore("a", old.digest, actor=ACTOR)
+    assert (await collect(registry, untagged=untagged, grace=NOTHING)).blobs == 1
+    assert await registry.manifests.find("a", index.digest)

@@ -166,6 +166,8 @@ def _collected(out: "Output", result: dict[str, Any]) -> None:
 
     freed = f"{result['blobs']} blobs of {size(result['bytes'])}, {result['manifests']} manifests"
     out.note(f"would free {freed}" if "digests" in result else f"freed {freed}")
+    if result.get("untagged"):
+        out.note(f"would delete {result['untagged']} untagged manifests, which could be restored for a while")
 
 
 def _purged(out: "Output", result: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from stackyard.oci.digests import Digest, is_digest
 from stackyard.registry.check import Checked
-from stackyard.registry.collection import Freed
+from stackyard.registry.collection import Freed, Untagged
 from stackyard.registry.jobs import Kind, Work
 from stackyard.registry.purge import Gone
 from stackyard.registry.registry import Registry
@@ -38,13 +38,15 @@ class Tasks:
                 "blobs": len(found.blobs),
                 "bytes": found.size,
                 "digests": found.blobs,
+                "untagged": await collection.count_untagged() if request["delete_untagged"] else 0,
             }
         total = (await collection.survey(grace=span)).size
 
         async def tell(freed: Freed) -> None:
             await work.report("collecting", freed.size, max(total, freed.size), unit="bytes")
 
-        freed = await collection.run(grace=span, tell=tell)
+        untagged = Untagged(timedelta(), self.registry.settings.undo) if request["delete_untagged"] else None
+        freed = await collection.run(grace=span, untagged=untagged, tell=tell)
         return {
             "manifests": freed.manifests,
             "repositories": freed.repositories,

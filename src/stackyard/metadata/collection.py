@@ -56,6 +56,8 @@ class Look:
     """Rows that went or, of blobs, are no longer shown."""
     again: timedelta = AT_ONCE
     """When to look once more; zero for not before something changes, which then says so in the queue."""
+    manifests: int = 0
+    """Of what went with a repository."""
     doomed: tuple[Doomed, ...] = ()
     """Whose bytes are to be deleted now, and then forgotten with `forget_blobs`."""
 
@@ -180,7 +182,7 @@ def mark_blobs(c: Connection, digest: str, *, readers: timedelta = READER_SPAN) 
             _MARK_BLOB.run(c, blob_id=blob_id)
             again.append(readers or SOON)
             marked += 1
-    return Look(marked, min(again, default=AT_ONCE), tuple(doomed))
+    return Look(marked, min(again, default=AT_ONCE), doomed=tuple(doomed))
 
 
 def drop_link(c: Connection, repository_id: int, digest: str, *, grace: timedelta = NO_GRACE) -> Look:

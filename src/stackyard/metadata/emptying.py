@@ -94,8 +94,9 @@ def drop_repository(c: Connection, repository_id: int, *, grace: timedelta = NO_
     _END_UNDO.run(c, repository_id=repository_id)
     if not counting.settle_one(c, repository_id, limit=_MOST_ROWS // 2):
         return Look(again=SOON)
-    if _drop_some(c, repository_id):
-        return Look(again=SOON)
+    anything, manifests = _drop_some(c, repository_id)
+    if anything:
+        return Look(again=SOON, manifests=manifests)
     promised = _LAST_PROMISE.scalar(c, repository_id=repository_id)
     if promised is not None:
         return Look(again=max(SOON, span(promised)))
@@ -103,9 +104,10 @@ def drop_repository(c: Connection, repository_id: int, *, grace: timedelta = NO_
     return GONE
 
 
-def _drop_some(c: Connection, repository_id: int) -> bool:
+def _drop_some(c: Connection, repository_id: int) -> tuple[bool, int]:
+    """Whether there was anything to do, and how many manifests went."""
     if any(statement.run(c, repository_id=repository_id, limit=_MOST_ROWS) for statement in _LEAVES):
-        return True
+        return True, 0
     manifests = _MANIFESTS.all(c, repository_id=repository_id)
     for manifest_id, digest in manifests:
         erase_manifest(c, repository_id, manifest_id, digest)
@@ -114,7 +116,7 @@ def _drop_some(c: Connection, repository_id: int) -> bool:
     for digest in links:
         _DROP_LINK.run(c, repository_id=repository_id, digest=digest)
         due.add_blob(c, digest, wait=AT_ONCE)
-    return bool(manifests or links)
+    return bool(manifests or links), len(manifests)
 
 
 _HAS_MANIFESTS = Prepared(select(manifest.c.id).where(manifest.c.repository_id == bindparam("repository_id")).limit(1))

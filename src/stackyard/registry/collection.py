@@ -14,12 +14,12 @@ from datetime import timedelta
 import structlog
 from sqlalchemy import Connection
 
-from stackyard.metadata import audit, collection, due, holds, reclaimable, rounds
+from stackyard.metadata import audit, collection, due, hiding, holds, reclaimable, rounds
 from stackyard.metadata.blobs import PENDING_SPAN, READER_SPAN
 from stackyard.metadata.collection import NO_GRACE, Doomed, Look
 from stackyard.metadata.database import Database
 from stackyard.metadata.due import FIRST, Entry
-from stackyard.metadata.hiding import Untagged
+from stackyard.metadata.hiding import Untagged as Untagged
 from stackyard.metadata.reclaimable import Reclaimable
 from stackyard.oci.errors import Unavailable
 from stackyard.registry import clockwatch
@@ -36,6 +36,7 @@ _FEW, _MANY = 25, 200  # entries per transaction: in the background, and when so
 _DELETIONS = 16  # at a time
 _FAILED_SPAN = timedelta(minutes=10)
 _PATIENCE = timedelta(seconds=30)
+_AT_ONCE = timedelta()
 _MARGIN = timedelta(seconds=1)
 
 
@@ -53,6 +54,7 @@ class Freed:
     def add(self, looks: Mapping[Entry, Look]) -> None:
         """Count what went in one transaction."""
         for entry, look in looks.items():
+            self.manifests += look.manifests
             if entry.kind == "manifest":
                 self.manifests += look.gone
             elif entry.kind == "link":
@@ -76,6 +78,7 @@ class _Style:
     grace: timedelta = NO_GRACE
     chunk: int = _FEW
     share: float = _SHARE
+    untagged: Untagged | None = None
     tell: Tell = silent
 
 
@@ -114,7 +117,7 @@ class Collection:
             return
         freed = Freed()
         try:
-            await self._drain(lease, freed, _Style(readers=self.linger))
+            await self._drain(lease, freed, _Style(self.linger, untagged=self.untagged))
         except Held as held:
             log.info("nothing is collected for now", reason=held.text)
         if freed != Freed():
@@ -127,6 +130,7 @@ class Collection:
         *,
         grace: timedelta | None = None,
         readers: timedelta | None = None,
+        untagged: Untagged | None = None,
         tell: Tell = silent,
     ) -> Freed:
         """Collect all that can go now, as fast as possible, and wait until its bytes are gone.
@@ -134,6 +138,7 @@ class Collection:
         Args:
             grace: Cuts the undo spans of what was deleted before; what was promised stays so long in any case.
             readers: In place of `linger`; zero when nobody reads.
+            untagged: Delete, as it says, every manifest that nothing needs.
             tell: Called with what went so far.
 
         Raises:
@@ -141,13 +146,21 @@ class Collection:
             Unavailable: The clock is not to be believed, or another process collects and does not end.
         """
         style = _Style(
-            self.linger if readers is None else readers, NO_GRACE if grace is None else grace, _MANY, 1.0, tell
+            self.linger if readers is None else readers,
+            NO_GRACE if grace is None else grace,
+            _MANY,
+            1.0,
+            untagged or self.untagged,
+            tell,
         )
         freed = Freed()
 
         async def work(lease: Lease) -> Freed:
             if reason := await self.watch.paused(lease):
                 raise Unavailable(f"{reason}; if the clock is right, say: stackyard gc --resume")
+            if untagged:
+                await self._queue_untagged(lease, untagged)
+                await self._drain(lease, freed, style)
             if grace is not None:
                 await self._pass_over_all(lease, freed, style)
             await self._drain(lease, freed, style)
@@ -172,7 +185,16 @@ class Collection:
             reclaimable.survey, grace=NO_GRACE if grace is None else grace, pending=PENDING_SPAN
         )
 
+    async def count_untagged(self) -> int:
+        """How many manifests `run` would delete that nothing needs."""
+        return await self.database.survey(hiding.count_unneeded, span=_AT_ONCE)
+
     # -- one look after the other
+
+    async def _queue_untagged(self, lease: Lease, untagged: Untagged) -> None:
+        part, last, read = hiding.Part(_MANY, untagged.span, _AT_ONCE), 0, 1
+        while read:
+            last, read = await lease.write(hiding.queue_new, part, after=last)
 
     async def _drain(self, lease: Lease, freed: Freed, style: _Style) -> None:
         """Until nothing is due."""
@@ -195,7 +217,7 @@ class Collection:
 
     async def _look(self, lease: Lease, entries: list[Entry], freed: Freed, style: _Style) -> None:
         began = time.monotonic()
-        looks = await lease.write(_collect, entries, style.grace, style.readers, self.untagged)
+        looks = await lease.write(_collect, entries, style.grace, style.readers, style.untagged)
         freed.add(looks)
         await self._delete(lease, looks, freed)
         await style.tell(freed)
