@@ -2,14 +2,21 @@
 
 import asyncio
 import json
+from base64 import b64encode
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, select
 from tests.http.client import Client
-from tests.http.content import image, index, push_image, put_manifest
+from tests.http.content import CONFIG, LAYER, image, index, push_blob, push_image, put_manifest
+from tests.support import htpasswd
 
+from stackyard.auth import opening
 from stackyard.auth.principals import Kind, Principal
+from stackyard.auth.settings import HtpasswdSettings
+from stackyard.auth.settings import Settings as AuthSettings
 from stackyard.http.app import App
 from stackyard.metadata.schema import audit
 from stackyard.oci.digests import Digest
@@ -83,10 +90,25 @@ async def test_it_is_deleted_neither_by_tag_nor_by_digest_nor_through_an_index(a
         assert error(await client("DELETE", f"/v2/a/manifests/{Digest.of(manifest)}")) == (
             409,
             "DENIED",
-            "the manifest belongs to immutable tags of a: v1, v2",
+            "it belongs to immutable tags of a and cannot be deleted: v1, v2",
         )
     assert (await client("DELETE", "/v2/a/manifests/child")).status == 202
     assert (await client("GET", "/v2/a/manifests/v1")).body == above
+
+
+async def test_nor_is_a_blob_of_it(app: App, client: Client) -> None:
+    child = await push_image(client, "a", "child")
+    await put_manifest(client, "a", "v1", index(child))
+    unused = await push_blob(client, "a", b"unused")
+    await add(app, IMMUTABLE, tags=["v*"])
+
+    for content in (LAYER, CONFIG):
+        got = await client("DELETE", f"/v2/a/blobs/{Digest.of(content)}")
+        assert error(got) == (409, "DENIED", "it belongs to immutable tags of a and cannot be deleted: v1")
+        assert (await client("HEAD", f"/v2/a/blobs/{Digest.of(content)}")).status == 200
+    assert (await client("DELETE", f"/v2/a/blobs/{unused}")).status == 202
+    assert (await client("DELETE", f"/v2/a/blobs/{unused}")).status == 404
+    await app.registry.blobs.delete("a", Digest.of(LAYER), actor="user:root", admin=True)
 
 
 async def test_a_long_list_of_tags_is_cut(app: App, client: Client) -> None:
@@ -97,7 +119,7 @@ async def test_a_long_list_of_tags_is_cut(app: App, client: Client) -> None:
 
     got = await client("DELETE", f"/v2/a/manifests/{Digest.of(manifest)}")
 
-    assert error(got)[2] == "the manifest belongs to immutable tags of a: v0, v1, v2, v3, v4 and 3 more"
+    assert error(got)[2] == "it belongs to immutable tags of a and cannot be deleted: v0, v1, v2, v3, v4 and 3 more"
 
 
 async def test_without_the_rule_everything_is_as_before(app: App, client: Client) -> None:
@@ -160,3 +182,25 @@ def _overrides(c: Connection) -> list[tuple[str, str]]:
         select(audit.c.actor, audit.c.detail).where(audit.c.action == "rule.override").order_by(audit.c.id)
     )
     return [(row[0], row[1]) for row in rows]
+
+
+async def test_an_administrator_who_logs_in_may_move_an_immutable_tag(app: App, tmp_path: Path) -> None:
+    passwords = htpasswd.write(tmp_path / "htpasswd", {"root": "secret", "alice": "secret"})
+    settings = AuthSettings(provider=HtpasswdSettings(passwords, "x"), admins=frozenset({"root"}))
+    client = Client(replace(app, access=opening.open_access(settings)))
+    root, alice = (f"Basic {b64encode(f'{name}:secret'.encode()).decode()}" for name in ("root", "alice"))
+    first = await push_image(Client(app), "a", "v1")
+    await add(app, IMMUTABLE, tags=["v*"])
+
+    async def push(manifest: bytes, login: str) -> int:
+        how = {"content_type": json.loads(manifest)["mediaType"], "authorization": login}
+        return (await client("PUT", "/v2/a/manifests/v1", manifest, **how)).status
+
+    assert await push(OTHER, alice) == 409
+    assert await push(OTHER, root) == 201
+    assert (await client("DELETE", f"/v2/a/manifests/{Digest.of(OTHER)}", authorization=alice)).status == 409
+    assert (await client("DELETE", f"/v2/a/manifests/{Digest.of(OTHER)}", authorization=root)).status == 202
+    assert await push(first, alice) == 201
+    overrides = await app.registry.manifests.database.read(_overrides)
+    assert [actor for actor, _ in overrides] == ["user:root", "user:root"]
+    await client.app.access.close()

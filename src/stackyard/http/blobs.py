@@ -41,7 +41,7 @@ async def get_blob(registry: Registry, call: GetBlob, request: Request) -> Answe
 
 async def delete_blob(registry: Registry, call: DeleteBlob, request: Request) -> Answer:
     """202."""
-    await registry.blobs.delete(call.repository, call.digest, actor=request.actor)
+    await registry.blobs.delete(call.repository, call.digest, actor=request.actor, admin=request.is_admin)
     return Answer(202)
 
 

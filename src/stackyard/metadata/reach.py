@@ -15,21 +15,21 @@ _DEEPEST = 32
 """An index cannot hold itself, but rows are no proof."""
 _wanted = each(bindparam("digests", type_=TextList()))
 _of_repository = manifest.c.repository_id == bindparam("repository_id")
-_child = (
-    manifest_reference.c.repository_id == bindparam("repository_id"),
-    manifest_reference.c.kind == "child",
-)
 _PARENTS = Prepared(
     select(manifest.c.digest)
     .select_from(manifest_reference)
     .join(manifest, manifest.c.id == manifest_reference.c.manifest_id)
-    .where(*_child, manifest_reference.c.digest.op("IN")(_wanted), manifest.c.deleted_at.is_(None))
+    .where(
+        manifest_reference.c.repository_id == bindparam("repository_id"),
+        manifest_reference.c.digest.op("IN")(_wanted),
+        manifest.c.deleted_at.is_(None),
+    )
 )
 _CHILDREN = Prepared(
     select(manifest.c.digest, manifest_reference.c.digest)
     .select_from(manifest)
     .join(manifest_reference, manifest_reference.c.manifest_id == manifest.c.id)
-    .where(_of_repository, manifest.c.digest.op("IN")(_wanted), *_child[1:])
+    .where(_of_repository, manifest.c.digest.op("IN")(_wanted), manifest_reference.c.kind == "child")
 )
 _TAGS = Prepared(
     select(tag.c.name)
@@ -47,7 +47,7 @@ _PULLS = Prepared(
 
 
 def tags_above(c: Connection, repository_id: int, digest: str, *, limit: int) -> list[str]:
-    """Tags that point to this manifest or to an index that holds it, in no order."""
+    """Tags that point to this manifest, or through indexes to what names this manifest or blob, in no order."""
     found, level = {digest}, {digest}
     for _ in range(_DEEPEST):
         level = set(_PARENTS.column(c, repository_id=repository_id, digests=sorted(level))) - found

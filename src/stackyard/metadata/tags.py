@@ -53,10 +53,11 @@ _JSON = Prepared(select(func.count(), func.max(_batch.c.name), json_list(_batch.
 _mine = (tag.c.repository_id == bindparam("repository_id_"), tag.c.name == bindparam("tag"))
 _LOCK = Prepared(
     select(tag.c.manifest_id, manifest.c.digest, tag.c.updated_at, tag.c.updated_by)
-    .join(manifest, manifest.c.id == tag.c.manifest_id)
+    .outerjoin(manifest, manifest.c.id == tag.c.manifest_id)
     .where(*_mine)
     .with_for_update(of=tag)
 )
+_DIGEST = Prepared(select(manifest.c.digest).where(manifest.c.id == bindparam("manifest_id")))
 _INSERT = Prepared(
     tag.insert().values(
         repository_id=bindparam("repository_id"),
@@ -148,7 +149,7 @@ class Guard(Protocol):
         ...
 
     def on_delete_manifest(self, c: Connection, repository_id: int, digest: str) -> None:
-        """The manifest is to go, and every tag that points to it."""
+        """The manifest is to go, and every tag that points to it; or the blob is to go."""
         ...
 
 
@@ -184,7 +185,7 @@ def point(  # noqa: PLR0913 - who, where, what and until when
 
     Where it points there already nothing changes, but that it expires later. Raises what the guard does.
     """
-    row = _LOCK.one(c, repository_id_=repository_id, tag=tag)
+    row = _lock(c, repository_id, tag)
     if row is not None and row[0] == manifest_id:
         if expires_after:
             _EXPIRE_LATER.run(c, repository_id_=repository_id, tag=tag, expires_after=expires_after)
@@ -209,7 +210,7 @@ def delete(
     Raises what the guard does.
     """
     repository_id = repositories.find_locked(c, repository)
-    row = _LOCK.one(c, repository_id_=repository_id, tag=tag)
+    row = _lock(c, repository_id, tag)
     if row is None or repository_id is None:
         return False
     if guard:
@@ -232,6 +233,16 @@ def delete_all_of(
         pulls.forget_tags(c, repository_id, names)
         follow.add_all(c, repository_id, "tag", names)
     return names
+
+
+def _lock(c: Connection, repository_id: int | None, tag: str) -> Row | None:
+    """(manifest id, its digest, set at, set by) of a tag that nobody else changes before this transaction ends."""
+    row = _LOCK.one(c, repository_id_=repository_id, tag=tag)
+    if row is None or row[1] is not None:
+        return row
+    # PostgreSQL waited for somebody who moved the tag, and looked for its new manifest among those from before.
+    manifest_id, _, set_at, set_by = row
+    return manifest_id, _DIGEST.scalar(c, manifest_id=manifest_id), set_at, set_by
 
 
 def _remember(c: Connection, repository_id: int, tag: str, was: Row, **how: Any) -> None:

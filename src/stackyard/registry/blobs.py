@@ -2,12 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 
-from stackyard.metadata import blobs
+from sqlalchemy import Connection
+
+from stackyard.metadata import blobs, repositories
 from stackyard.metadata.blobs import Blob
 from stackyard.metadata.database import Database
 from stackyard.oci.digests import Digest
 from stackyard.oci.errors import BlobUnknown, Unsupported
+from stackyard.registry.guards import TagGuard
+from stackyard.registry.rules import Rules
 from stackyard.registry.settings import Settings
 from stackyard.storage.driver import BlobReader, BlobStore, LocationGone
 
@@ -22,6 +27,7 @@ class Blobs:
     store: BlobStore
     database: Database
     settings: Settings
+    rules: Rules
 
     async def find(self, repository: str, digest: Digest) -> Blob:
         """The blob, where this repository links it. Raises BlobUnknown."""
@@ -78,9 +84,22 @@ class Blobs:
                 return blob
         return None
 
-    async def delete(self, repository: str, digest: Digest, *, actor: str) -> None:
-        """Take the blob out of this repository; it can be restored until the undo span ends. Raises BlobUnknown."""
+    async def delete(self, repository: str, digest: Digest, *, actor: str, admin: bool = False) -> None:
+        """Take the blob out of this repository; it can be restored until the undo span ends.
+
+        Raises BlobUnknown, and TagImmutable unless the actor is an administrator.
+        """
         if not self.settings.delete_enabled:
             raise Unsupported("deleting is disabled: set storage.delete.enabled")
-        if not await self.database.write(blobs.unlink, repository, digest, actor=actor, undo=self.settings.undo):
+        guard = TagGuard(self.rules, repository, actor, override=admin)
+        if not await self.database.write(_delete, repository, digest, guard, undo=self.settings.undo):
             raise BlobUnknown(digest=digest)
+
+
+def _delete(c: Connection, repository: str, digest: Digest, guard: TagGuard, *, undo: timedelta) -> bool:
+    repository_id = repositories.find_locked(c, repository)
+    if repository_id is None or not blobs.unlink(c, repository, digest, actor=guard.actor, undo=undo):
+        return False
+    # Only now: whoever pushes an image of it holds the link locked.
+    guard.on_delete_manifest(c, repository_id, digest)
+    return True

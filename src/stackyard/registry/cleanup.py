@@ -84,6 +84,7 @@ class Cleanup:
     rules: Rules
     pulls: Pulls
     _shown: dict[str, Preview] = field(default_factory=dict, init=False)
+    _said: str = field(default="", init=False)
 
     async def preview(self, repository: str) -> Preview:
         """What would go of one repository and why, and why the rest is kept. Raises NameUnknown."""
@@ -238,8 +239,14 @@ class Cleanup:
     async def is_clock_sure(self) -> bool:
         """Whether the collector saw the clock lately, and found it right: what counts days may act by itself."""
         note = await self._note()
+        paused = note.get("paused", "")
+        if paused and paused != self._said:
+            log.warning(
+                "retention and expiry are paused; if the clock is right, say: stackyard gc --resume", reason=paused
+            )
+        self._said = paused
         now = await self.database.read(rows.now)
-        return not note.get("paused") and "seen" in note and abs(now - datetime.fromisoformat(note["seen"])) < _LATELY
+        return not paused and "seen" in note and abs(now - datetime.fromisoformat(note["seen"])) < _LATELY
 
     async def _paused(self) -> str:
         return (await self._note()).get("paused", "")

@@ -52,7 +52,7 @@ class TagGuard:
             self._refuse(c, error, tags=[tag], rule=rule)
 
     def on_delete_manifest(self, c: Connection, repository_id: int, digest: str) -> None:
-        """See `metadata.tags.Guard`; also for a manifest that an immutable tag reaches through an index."""
+        """See `metadata.tags.Guard`; also for what an immutable tag reaches through an index. Raises TagImmutable."""
         immutable = self._immutable(self.rules.current(c))
         if not immutable:
             return
@@ -61,7 +61,7 @@ class TagGuard:
             names = ", ".join(tag for tag, _ in found[:_NAMED])
             if len(found) > _NAMED:
                 names += f" and {len(found) - _NAMED} more"
-            error = TagImmutable(f"the manifest belongs to immutable tags of {self.repository}: {names}")
+            error = TagImmutable(f"it belongs to immutable tags of {self.repository} and cannot be deleted: {names}")
             self._refuse(c, error, tags=[tag for tag, _ in found], rule=found[0][1])
 
     def _immutable(self, policy: Policy) -> list[Immutable]:

@@ -90,7 +90,8 @@ class Registry:
             ballast: What the database gives back when it is full.
         """
         space = Space(store, database, settings.reserve, ballast)
-        blobs, rules = Blobs(store, database, settings), Rules(database)
+        rules = Rules(database)
+        blobs = Blobs(store, database, settings, rules)
         manifests = Manifests(database, settings, blobs, rules)
         imports = Imports(store, database, settings, files)
         leases, pulls = Leases(database), Pulls(database)
