@@ -1,10 +1,11 @@
 """Quotas: usage is what a recount says, whatever happened, and never more than the limit, whoever pushes at once."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -18,13 +19,24 @@ from sqlalchemy import Connection, select
 from tests.metadata.making import ACTOR, HOUR, NOTHING, WEEK, child, layer, push, pushed, put
 from tests.support.postgresql import Server
 
-from stackyard.metadata import blobs, clock, collection, counting, emptying, manifests, quotas, recount, repositories
+from stackyard.metadata import (
+    blobs,
+    collection,
+    counting,
+    emptying,
+    history,
+    manifests,
+    purging,
+    quotas,
+    recount,
+    repositories,
+)
 from stackyard.metadata.database import Database, open_database
 from stackyard.metadata.errors import BlobVanished
 from stackyard.metadata.quotas import Quota
 from stackyard.metadata.schema import blob_link, due, manifest, manifest_reference, quota_digest, repository
 from stackyard.oci.digests import Digest
-from stackyard.oci.errors import ManifestBlobUnknown, QuotaExceeded
+from stackyard.oci.errors import ManifestBlobUnknown, QuotaExceeded, RegistryError
 
 T = TypeVar("T")
 
@@ -57,32 +69,40 @@ def id_of(c: Connection, name: str, *, deleted: bool = False) -> int | None:
     return found
 
 
+@contextlib.contextmanager
+def in_steps_of(digests: int) -> Iterator[None]:
+    """Deleting and restoring count so many digests at a time."""
+    before = repositories._DIGESTS
+    repositories._DIGESTS = digests
+    try:
+        yield
+    finally:
+        repositories._DIGESTS = before
+
+
 def delete_repository(c: Connection, name: str, *, step: int = 100, undo: timedelta = WEEK) -> bool:
+    """Also one that nothing but uploads made known."""
     repository_id = id_of(c, name)
     if repository_id is None:
         return False
-    ends = clock.after("undo")
-    values = {"deleted_at": clock.now(), "restorable_until": ends}
-    c.execute(repository.update().where(repository.c.id == repository_id).values(values), {"undo": undo})
-    counting.close(c, repository_id, limit=step)
+    with in_steps_of(step):
+        repositories._hide(c, repository_id, name, ACTOR, undo)
     return True
 
 
 def restore_repository(c: Connection, name: str, *, step: int = 100) -> bool:
     """One step; whether it is back."""
     repository_id = id_of(c, name, deleted=True)
-    if repository_id is None or id_of(c, name) is not None or _is_being_emptied(c, repository_id):
-        return True
+    assert repository_id is not None
     if not counting.reopen(c, repository_id, limit=step):
         return False
-    c.execute(repository.update().where(repository.c.id == repository_id).values(deleted_at=None))
+    repositories._RESTORE.run(c, id_=repository_id)
     return True
 
 
-def _is_being_emptied(c: Connection, repository_id: int) -> bool:
-    return c.execute(
-        select(repository.c.restorable_until <= clock.now()).where(repository.c.id == repository_id)
-    ).scalar_one()
+def restore_for_a_person(c: Connection, name: str, *, step: int) -> bool:
+    with in_steps_of(step):
+        return repositories.restore(c, name, actor=ACTOR)
 
 
 def differences(c: Connection) -> list[Any]:
@@ -433,6 +453,42 @@ async def test_a_repository_goes_and_comes_back_while_its_first_quota_counts_it(
     assert await database.read(used, "") == (15, 0)
 
 
+async def test_what_is_purged_counts_no_more(database: Database) -> None:
+    await database.write(limit, "", 100)
+    for name in ("a", "b"):
+        await database.write(push, name, b"layer")
+        await database.write(push, name, b"alone")
+    image = pushed(b"image", [layer(Digest.of(b"layer"))])
+    await database.write(put, "a", image, "v1")
+
+    await database.write(purging.purge_manifest, "a", image.digest)
+    assert await database.read(used, "") == (10, 1)
+    assert await database.read(differences) == []
+    await database.write(purging.purge_blob, Digest.of(b"alone"))
+
+    assert await database.read(used, "") == (5, 1)
+    assert await database.read(differences) == []
+
+
+async def test_restoring_an_image_charges_it_again_and_may_be_refused(database: Database) -> None:
+    await database.write(limit, "", 12)
+    await database.write(push, "a", b"layer")
+    image = pushed(b"image", [layer(Digest.of(b"layer"))])
+    await database.write(put, "a", image, "v1")
+    await database.write(delete_manifest, "a", image.digest)
+    await database.write(push, "a", b"other")
+
+    with pytest.raises(QuotaExceeded, match="of 12 B used"):
+        await database.write(history.restore_manifest, "a", image.digest, actor=ACTOR, promise=HOUR, undo=WEEK)
+    with pytest.raises(QuotaExceeded):
+        await database.write(history.restore_tag, repository="a", tag="v1", actor=ACTOR, promise=HOUR, undo=WEEK)
+    await database.write(unlink, "a", b"other")
+    await database.write(history.restore_manifest, "a", image.digest, actor=ACTOR, promise=HOUR, undo=WEEK)
+
+    assert await database.read(used, "") == (10, 1)
+    assert await database.read(differences) == []
+
+
 async def test_a_repository_whose_first_manifests_come_together_is_counted_once(database: Database) -> None:
     await database.write(limit, "", 1000)
     await database.write(repositories.ensure_locked, "a")
@@ -535,7 +591,7 @@ class QuotaMachine(RuleBasedStateMachine):
         """Its result, or the refusal."""
         try:
             return self.run(self.database.write(function, *values, **named))
-        except (QuotaExceeded, ManifestBlobUnknown, BlobVanished) as refusal:
+        except (RegistryError, BlobVanished) as refusal:
             return refusal
 
     def teardown(self) -> None:
@@ -591,9 +647,26 @@ class QuotaMachine(RuleBasedStateMachine):
     def restore_repository(self, name: str, step: int, patience: int) -> None:
         """To its end, or given up in the middle."""
         for _ in range(patience):
-            if self.write(restore_repository, name, step=step):
+            if self.write(restore_for_a_person, name, step=step):  # it is back, or was refused
                 break
         self.write(_forget_restores)
+
+    @rule(name=names, layers=st.lists(contents, max_size=3, unique=True))
+    def restore_manifest(self, name: str, layers: list[bytes]) -> None:
+        spans = {"promise": NOTHING, "undo": WEEK}
+        self.write(history.restore_manifest, name, _image(layers).digest, actor=ACTOR, **spans)
+
+    @rule(name=names, tag=st.sampled_from(["v1", "v2"]))
+    def restore_tag(self, name: str, tag: str) -> None:
+        self.write(history.restore_tag, repository=name, tag=tag, actor=ACTOR, promise=NOTHING, undo=WEEK)
+
+    @rule(name=names, layers=st.lists(contents, max_size=3, unique=True))
+    def purge_manifest(self, name: str, layers: list[bytes]) -> None:
+        self.write(purging.purge_manifest, name, _image(layers).digest)
+
+    @rule(content=contents)
+    def purge_blob(self, content: bytes) -> None:
+        self.write(purging.purge_blob, Digest.of(content))
 
     @rule(work=st.sampled_from([counting.count, counting.settle, counting.sweep]))
     def one_step(self, work: Any) -> None:

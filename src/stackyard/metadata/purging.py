@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import BindParameter, Connection, bindparam, select
 
-from stackyard.metadata import clock, due, follow
+from stackyard.metadata import clock, due, follow, quotas
 from stackyard.metadata.collection import AT_ONCE, erase_manifest
 from stackyard.metadata.prepared import Prepared
 from stackyard.metadata.schema import blob_link, manifest, manifest_reference, repository, tag, tag_history
@@ -62,7 +62,9 @@ _DROP_HISTORY = Prepared(
     tag_history.delete().where(tag_history.c.repository_id == _here, tag_history.c.digest == bindparam("digest"))
 )
 _DROP_LINK = Prepared(
-    blob_link.delete().where(blob_link.c.repository_id == _here, blob_link.c.digest == bindparam("digest"))
+    blob_link.delete()
+    .where(blob_link.c.repository_id == _here, blob_link.c.digest == bindparam("digest"))
+    .returning(blob_link.c.counted)
 )
 # Of every repository, for the answer to who still needs a blob.
 _NAMERS_ANYWHERE = Prepared(
@@ -79,7 +81,9 @@ _NAMERS_ANYWHERE = Prepared(
     .limit(_MOST_NAMED)
 )
 _DROP_LINKS = Prepared(
-    blob_link.delete().where(blob_link.c.digest == bindparam("digest")).returning(blob_link.c.repository_id)
+    blob_link.delete()
+    .where(blob_link.c.digest == bindparam("digest"))
+    .returning(blob_link.c.repository_id, blob_link.c.counted)
 )
 _END_PROMISES = [
     Prepared(
@@ -144,11 +148,13 @@ def purge_blob(c: Connection, digest: str) -> Purged:
     if namers:
         images = ", ".join(f"{name}@{one}" for name, one in namers)
         raise StillNeeded(f"{digest} is part of {images}: purge what names it")
-    linked_by = _DROP_LINKS.column(c, digest=digest)
+    linked_by = _DROP_LINKS.all(c, digest=digest)
     if not linked_by:
         raise BlobUnknown(f"no repository has the blob {digest}")
-    for repository_id in linked_by:
+    for repository_id, counted in sorted(linked_by):
         follow.add(c, repository_id, "link", digest)
+        if counted:
+            quotas.discharge(c, quotas.account(c, repository_id), [digest])
     due.add_blob(c, digest, wait=AT_ONCE)
     return Purged(blobs=[digest])
 
@@ -197,7 +203,9 @@ def _purge(c: Connection, repository_id: int, digest: str, purged: Purged) -> No
                 _purge(c, repository_id, one, purged)
         elif is_needed:
             purged.shared.append(one)
-        elif _DROP_LINK.run(c, repository_id=repository_id, digest=one):
+        elif (dropped := _DROP_LINK.one(c, repository_id=repository_id, digest=one)) is not None:
             purged.blobs.append(one)
             follow.add(c, repository_id, "link", one)
+            if dropped[0]:
+                quotas.discharge(c, quotas.account(c, repository_id), [one])
             due.add_blob(c, one, wait=AT_ONCE)
