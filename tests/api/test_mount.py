@@ -186,9 +186,8 @@ async def test_what_fails_is_told_without_a_trace(app: App, admin: Client, monke
 
 async def test_what_is_not_used_is_not_loaded(client: Client) -> None:
     """FastAPI costs memory and time in each worker."""
-    probe = (
-        "import sys, stackyard.server.assembly; print(sorted({'fastapi', 'starlette', 'httpx'} & sys.modules.keys()))"
-    )
+    heavy = {"fastapi", "starlette", "httpx", "stackyard.metadata.listings"}
+    probe = f"import sys, stackyard.server.assembly; print(sorted({heavy} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, timeout=30)
     refused = await client("GET", REPOSITORIES)
 

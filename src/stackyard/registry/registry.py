@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from stackyard.metadata import hiding
 from stackyard.metadata.ballast import Ballast
@@ -17,7 +18,6 @@ from stackyard.registry.following import Following
 from stackyard.registry.imports import Imports
 from stackyard.registry.jobs import Jobs
 from stackyard.registry.leases import Leases
-from stackyard.registry.listings import Listings
 from stackyard.registry.manifests import Manifests
 from stackyard.registry.pulls import Pulls
 from stackyard.registry.purge import Purge
@@ -33,6 +33,9 @@ from stackyard.registry.untagged import Untagged
 from stackyard.registry.uploads import Uploads
 from stackyard.storage.driver import BlobStore
 from stackyard.storage.smallfiles import SmallFiles
+
+if TYPE_CHECKING:
+    from stackyard.registry.listings import Listings
 
 _PATIENCE = 5.0  # seconds
 
@@ -56,7 +59,6 @@ class Registry:
     purge: Purge
     scrub: Scrub
     comparison: Check
-    listings: Listings
     imports: Imports
     jobs: Jobs
     audit: Audit
@@ -64,6 +66,13 @@ class Registry:
     space: Space
     following: Following | None
     """None: there is nothing that Distribution could read."""
+
+    @property
+    def listings(self) -> "Listings":
+        """What administrators are shown. Loaded for who asks: its statements are large."""
+        from stackyard.registry.listings import Listings
+
+        return Listings(self.blobs.database)
 
     async def check(self) -> None:
         """Prove, with two reads, that database and store answer. Raises Unavailable when one does not in time."""
@@ -111,7 +120,6 @@ class Registry:
             Purge(store, database),
             Scrub(store, database, leases, settings.scrub_rate, settings.scrub_every),
             Check(store, database, imports),
-            Listings(database),
             imports,
             Jobs(database, leases),
             Audit(database),
