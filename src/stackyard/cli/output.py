@@ -1,6 +1,7 @@
 """What verbs print: tables on a terminal, lines with tabs for other programs, JSON when asked for."""
 
 import json
+import re
 import sys
 from collections.abc import AsyncIterable, Callable, Mapping
 from datetime import datetime
@@ -8,6 +9,8 @@ from typing import Any
 
 Columns = Mapping[str, Callable[[dict[str, Any]], str]]
 """Heading to what of an item stands below it."""
+_DIGEST = re.compile(r"(sha(?:256|512):[0-9a-f]{12})[0-9a-f]{52,}")
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\dZ")
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -62,10 +65,17 @@ class Output:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for heading in columns:
+            table.add_column(heading, overflow="fold")
         for item in items:
-            table.add_row(*(Text(printable(cell(item))) for cell in columns.values()))
+            table.add_row(*(Text(_short(printable(cell(item)))) for cell in columns.values()))
         Console().print(table)
+
+
+def _short(text: str) -> str:
+    """Digests and times at the length that eyes need. What is to be copied from is in lines and JSON."""
+    return _TIME.sub(r"\1 \2", _DIGEST.sub(r"\1", text))
 
 
 def size(count: int | None) -> str:
