@@ -97,6 +97,9 @@ async def test_basic_logins_count_where_the_registry_asks_for_tokens(app: App, t
 
     assert (await client("GET", REPOSITORIES, **login("root"))).status == 200
     assert (await client("GET", REPOSITORIES)).headers["www-authenticate"].startswith("Basic ")
+    for scope, status in (("registry:administration:*", 200), ("registry:catalog:*", 401)):
+        token = (await client("GET", f"/auth/token?service=stackyard&scope={scope}", **login("root"))).json()["token"]
+        assert (await client("GET", REPOSITORIES, authorization=f"Bearer {token}")).status == status
     await access.close()
 
 

@@ -199,6 +199,40 @@ async def test_only_an_admin_who_showed_a_password_administrates(
     assert access.allows(principal, Action.ADMIN, "other") is admin
 
 
+@pytest.mark.parametrize(
+    ("mode", "caller", "may"),
+    [
+        ("rules", "password of root", True),
+        ("rules", "password of alice", False),
+        ("rules", "token of root for registry:administration:*", True),
+        ("rules", "token of root for registry:catalog:*", False),
+        ("rules", "token of root for repository:other:*", False),
+        ("rules", "token of alice for registry:administration:*", False),
+        ("rules", "token of nobody for registry:administration:*", False),
+        ("htpasswd", "password of root", True),
+        ("token", "foreign registry:administration:*", False),
+    ],
+)
+async def test_the_admin_api_takes_a_password_or_a_token_for_just_that(
+    open_access: Open, tmp_path: Path, mode: str, caller: str, may: bool
+) -> None:
+    access = open_access(mode)
+    principal = await access.identify(await header_of(access, caller, tmp_path), HERE)
+
+    assert access.may_use_api(principal) is may
+
+
+async def test_an_external_token_administrates_if_it_says_so_and_we_do(open_access: Open, tmp_path: Path) -> None:
+    access = open_access("token")
+    whole = ("registry", "administration", ["*"])
+
+    for subject, claimed, may in (("root", [whole], True), ("root", [], False), ("ext", [whole], False)):
+        principal = await access.identify(foreign(tmp_path, *claimed, subject=subject), HERE)
+
+        assert access.may_use_api(principal) is may
+        assert not access.allows(principal, Action.PULL, "other")
+
+
 async def test_external_token_named_like_an_admin_is_no_admin(open_access: Open, tmp_path: Path) -> None:
     access = open_access("token")
 

@@ -48,6 +48,7 @@ def shown(access: Scopes) -> str:
         (["repository:a:"], ""),
         (["repository::pull"], ""),
         (["registry:catalog:pull", "registry:other:*"], ""),
+        (["registry:administration:*", "registry:administration:pull"], "registry:administration:*"),
         (["other:a:pull", "repository", "repository:a", ":", "::", "a:b"], ""),
         (["Repository:a:pull"], ""),
         (["repository(plugin:a:pull"], ""),
@@ -83,9 +84,11 @@ NAMES = st.from_regex(re.compile(r"(localhost:5000/)?[a-z]{1,5}(/[a-z]{1,5}){0,2
 GRANTS = st.dictionaries(NAMES, st.frozensets(st.sampled_from(sorted(EVERYTHING)), min_size=1), max_size=5)
 
 
-@given(granted=GRANTS, catalog=st.booleans())
-def test_access_survives_both_of_its_forms(granted: dict[str, frozenset[Action]], catalog: bool) -> None:
-    access = Scopes(tuple(Grant(name, actions) for name, actions in granted.items()), catalog)
+@given(granted=GRANTS, catalog=st.booleans(), administration=st.booleans())
+def test_access_survives_both_of_its_forms(
+    granted: dict[str, frozenset[Action]], catalog: bool, administration: bool
+) -> None:
+    access = Scopes(tuple(Grant(name, actions) for name, actions in granted.items()), catalog, administration)
 
     assert scopes.parse([str(access)]) == access
     assert scopes.from_claim(access.claim()) == access

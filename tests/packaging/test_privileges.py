@@ -209,3 +209,18 @@ seen["keeper"] = keeper
 
 def wait_readable(descriptor: int, *, seconds: float) -> bool:
     return bool(select.select([descriptor], [], [], seconds)[0])
+
+
+def test_the_local_socket_belongs_to_the_owner_of_the_volume(volume: Path) -> None:
+    os.chown(volume, 1234, 5678)
+    then = """
+from stackyard.server.local import open_local
+from stackyard.server.settings import LocalSocket
+path = Path(root, "admin.sock")
+opened = open_local(LocalSocket(path))
+seen |= {"owner": path.stat().st_uid, "mode": path.stat().st_mode & 0o777, "sockets": len(opened)}
+"""
+
+    seen = run(volume, then=then + SHOW)
+
+    assert (seen["owner"], seen["mode"], seen["sockets"]) == (1234, 0o600, 1)

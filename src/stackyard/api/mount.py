@@ -16,6 +16,7 @@ import structlog
 
 from stackyard.api import problems
 from stackyard.auth.access import Access
+from stackyard.auth.challenges import InsufficientScope
 from stackyard.auth.principals import Kind, Principal
 from stackyard.oci.errors import BadRequest, Denied, RegistryError, RouteUnknown, Unauthorized
 from stackyard.registry import failures
@@ -99,14 +100,16 @@ class Mount:
         try:
             principal = access.recall(authorization) or await access.identify(authorization, state["address"])
             state["principal"] = principal
-            if access.is_admin(principal):
+            if access.may_use_api(principal):
                 return
+            if principal.grants is not None:
+                raise InsufficientScope()
             if not principal.identified:
                 raise Unauthorized()
         except Unauthorized as error:
             if access.takes_passwords:
                 error.headers["WWW-Authenticate"] = 'Basic realm="stackyard", charset="UTF-8"'
-            raise access.challenged(error, realm_base=state["base"]) from None
+            raise access.challenged(error, realm_base=state["base"], needed="administration") from None
         raise Denied("only admins may use the admin API: their names stand in stackyard.admins")
 
 

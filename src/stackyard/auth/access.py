@@ -133,6 +133,15 @@ class Access:
         """Whether the caller may administrate. A token for repositories is not enough for it."""
         return principal.grants is None and self.administers(principal)
 
+    def may_use_api(self, principal: Principal) -> bool:
+        """Whether the caller may use the admin API: an admin with a password, or with a token for just that.
+
+        The token may be of an external server, which then vouches for the name as well; the list of admins is ours.
+        """
+        if principal.administration:
+            return principal.name in self.admins and principal.kind in (Kind.USER, Kind.TOKEN)
+        return self.is_admin(principal)
+
     def may_list_catalog(self, principal: Principal) -> bool:
         """Whether the caller may ask for the list of repositories."""
         return self.policy.may_list(principal)
@@ -232,7 +241,8 @@ class Access:
             if actions:
                 grants.append(Grant(grant.repository, actions))
         with_token = replace(principal, grants=(), catalog=asked.catalog)
-        return Scopes(tuple(grants), self.may_list_catalog(with_token))
+        administration = asked.administration and self.administers(principal)
+        return Scopes(tuple(grants), self.may_list_catalog(with_token), administration)
 
 
 def _split(authorization: str) -> tuple[str, str]:

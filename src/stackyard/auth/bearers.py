@@ -60,14 +60,22 @@ class Bearers:
         stored = self._stored(claims.subject)
         if self._logins is None or stored is None or mark(claims.subject, stored) != claims.login:
             raise InvalidToken("the login this token came from is no longer valid")
-        principal = replace(self._logins.principal(claims.subject), grants=access.grants, catalog=access.catalog)
+        principal = replace(
+            self._logins.principal(claims.subject),
+            grants=access.grants,
+            catalog=access.catalog,
+            administration=access.administration,
+        )
         return Recalled(principal, claims.expires, claims.subject, stored)
 
     def _foreign(self, claims: Claims) -> Recalled:
         subject, access = claims.subject, claims.access
         if len(subject) > _MAX_SUBJECT or not (subject.isprintable() or not subject):
             raise InvalidToken("the token's subject is malformed")
-        return Recalled(Principal(Kind.TOKEN, subject, frozenset(), access.grants, access.catalog), claims.expires)
+        principal = Principal(
+            Kind.TOKEN, subject, frozenset(), access.grants, access.catalog, administration=access.administration
+        )
+        return Recalled(principal, claims.expires)
 
     def _stored(self, user: str) -> bytes | None:
         return self._logins.stored(user) if self._logins else None

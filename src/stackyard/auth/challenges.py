@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 from stackyard.auth.principals import Action
 from stackyard.oci.errors import Unauthorized
 
-Needed: TypeAlias = Sequence[tuple[str, Sequence[Action]]] | Literal["catalog"]
+Needed: TypeAlias = Sequence[tuple[str, Sequence[Action]]] | Literal["catalog", "administration"]
 """What a request needs: repositories with actions, the list of all of them, or (empty) just to be somebody."""
 
 
@@ -61,7 +61,7 @@ def quoted(text: str) -> str:
 
 def _scope(needed: Needed) -> str:
     if isinstance(needed, str):
-        return "registry:catalog:*"
+        return f"registry:{needed}:*"
     return " ".join(f"repository:{name}:{','.join(actions)}" for name, actions in needed)
 
 

@@ -50,7 +50,7 @@ def open_access(
     if isinstance(provider, SillySettings):
         return _silly(provider)
     if isinstance(provider, TokenSettings):
-        return _external(provider, read)
+        return _external(provider, settings.admins, read)
     logins = _logins(provider, settings, slots, read) if provider else None
     if settings.rules:
         return _issuing(settings, logins, signing_key or keys.make_signing_key())
@@ -90,7 +90,7 @@ def _issuing(settings: Settings, logins: Logins | None, key: SigningKey) -> Acce
     )
 
 
-def _external(provider: TokenSettings, read: Read) -> Access:
+def _external(provider: TokenSettings, admins: frozenset[str], read: Read) -> Access:
     verifier = Verifier(read_keys(provider, read), provider.issuer, provider.service, provider.signing_algorithms)
     bearers = Bearers(verifier, owned=False)
 
@@ -102,7 +102,7 @@ def _external(provider: TokenSettings, read: Read) -> Access:
 
     path = provider.autoredirect_path
     ask = _bearer(lambda base: base + path if provider.autoredirect else provider.realm, provider.service)
-    return Access(Carried(), ask=ask, bearers=bearers, reloads=(reread,))
+    return Access(Carried(), ask=ask, bearers=bearers, admins=admins, reloads=(reread,))
 
 
 def read_keys(provider: TokenSettings, read: Read) -> KeyRing:

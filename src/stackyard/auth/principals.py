@@ -14,7 +14,7 @@ class Action(StrEnum):
 
 
 EVERYTHING = frozenset({Action.PULL, Action.PUSH, Action.DELETE})
-"""What `*` in a token's scope means. Administration is never part of a token."""
+"""What `*` in the scope of a repository means; administration is asked for by a scope of its own."""
 NOTHING: frozenset[Action] = frozenset()
 
 
@@ -48,6 +48,8 @@ class Principal:
     """What the bearer token is limited to; None when the caller showed no token."""
     catalog: bool = False
     """Whether the token was given for the list of all repositories (`registry:catalog:*`)."""
+    administration: bool = False
+    """Whether the token was given for the admin API (`registry:administration:*`)."""
 
     @property
     def actor(self) -> str:

@@ -22,28 +22,34 @@ _REPOSITORY_TYPE = re.compile(r"repository(?:\([a-z0-9]+\))?", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Scopes:
-    """What is asked for, or carried: repositories in order of first mention, and the catalogue."""
+    """What is asked for, or carried: repositories in order of first mention, the catalogue, administration."""
 
     grants: tuple[Grant, ...] = ()
     catalog: bool = False
+    administration: bool = False
 
     def __bool__(self) -> bool:
         """Whether it is any access at all."""
-        return bool(self.grants) or self.catalog
+        return bool(self.grants) or self.catalog or self.administration
 
     def claim(self) -> list[dict[str, object]]:
         """The `access` claim of a token."""
         entries: list[dict[str, object]] = [
             {"type": "repository", "name": grant.repository, "actions": sorted(grant.actions)} for grant in self.grants
         ]
-        if self.catalog:
-            entries.append({"type": "registry", "name": "catalog", "actions": ["*"]})
+        entries += [{"type": "registry", "name": name, "actions": ["*"]} for name in self._whole]
         return entries
+
+    @property
+    def _whole(self) -> list[str]:
+        """What is about the whole registry."""
+        named = {"catalog": self.catalog, "administration": self.administration}
+        return [name for name, carried in named.items() if carried]
 
     def __str__(self) -> str:
         """The same as scopes, separated by spaces."""
         scopes = [f"repository:{grant.repository}:{','.join(sorted(grant.actions))}" for grant in self.grants]
-        return " ".join([*scopes, "registry:catalog:*"] if self.catalog else scopes)
+        return " ".join([*scopes, *(f"registry:{name}:*" for name in self._whole)])
 
 
 def parse(scopes: Iterable[str]) -> Scopes:
@@ -91,13 +97,14 @@ def _entry(entry: object) -> tuple[str, str, list[str]]:
 
 def _collect(entries: Iterable[tuple[str, str, list[str]]]) -> Scopes:
     asked: dict[str, frozenset[Action]] = {}
-    catalog = False
+    whole: set[str] = set()
     for kind, name, actions in entries:
         if _REPOSITORY_TYPE.fullmatch(kind) and name:
             asked[name] = asked.get(name, NOTHING) | _actions(actions)
-        elif (kind, name) == ("registry", "catalog"):
-            catalog = catalog or "*" in actions
-    return Scopes(tuple(Grant(name, allowed) for name, allowed in asked.items() if allowed), catalog)
+        elif kind == "registry" and "*" in actions:
+            whole.add(name)
+    grants = tuple(Grant(name, allowed) for name, allowed in asked.items() if allowed)
+    return Scopes(grants, "catalog" in whole, "administration" in whole)
 
 
 def _actions(names: Iterable[str]) -> frozenset[Action]:

@@ -71,7 +71,8 @@ class Client:
                 yield item
             if page["next"] is None:
                 return
-            page = await self._ask("GET", page["next"])
+            # Behind `http.prefix` it begins with that, and so does our base.
+            page = await self._ask("GET", PREFIX + page["next"].partition(PREFIX)[2])
 
     async def call(self, method: str, path: str, *, document: Any = None, query: dict[str, Any] | None = None) -> Any:
         """One request; the document it was answered with, None when there is none."""
