@@ -21,7 +21,9 @@ NOBODY = pwd.getpwnam(ACCOUNT).pw_uid
 PRELUDE = """
 import json, os, sys, time, encodings.idna
 from pathlib import Path
+from stackyard.server.local import open_local
 from stackyard.server.privileges import CannotStepDown, read_secret, step_down
+from stackyard.server.settings import LocalSocket
 
 root, account, *secrets = sys.argv[1:]
 
@@ -214,8 +216,6 @@ def wait_readable(descriptor: int, *, seconds: float) -> bool:
 def test_the_local_socket_belongs_to_the_owner_of_the_volume(volume: Path) -> None:
     os.chown(volume, 1234, 5678)
     then = """
-from stackyard.server.local import open_local
-from stackyard.server.settings import LocalSocket
 path = Path(root, "admin.sock")
 opened = open_local(LocalSocket(path))
 seen |= {"owner": path.stat().st_uid, "mode": path.stat().st_mode & 0o777, "sockets": len(opened)}
