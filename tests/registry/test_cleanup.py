@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, func, select, text, update
-from tests.metadata.making import ACTOR, NOTHING, WEEK, child, pushed, put
+from tests.metadata.making import ACTOR, HOUR, NOTHING, WEEK, child, pushed, put
 from tests.registry.making import push_image
 
 from stackyard.metadata import holds, leases, pulls, retention
@@ -127,6 +127,23 @@ async def test_it_all_goes_for_good_when_its_time_is_over(database: Database, st
 
     assert await database.read(_count) == 1
     assert {found.location async for found in store.walk("docker")} == set()
+
+
+async def test_an_image_that_was_pushed_again_waits_for_its_index(database: Database) -> None:
+    """Whoever pushes an index asks for its images first, and skips what is there."""
+    registry = Registry.over(MemoryStore(), database, Settings(promise=HOUR, undo=WEEK))
+    again, once = pushed(b"again"), pushed(b"once")
+    for one in (again, once):
+        await database.write(put, "a", one)
+    await database.write(put, "a", pushed(b"index", [child(again.digest), child(once.digest)]), "v1")
+    await database.write(put, "a", again)
+    await age(database, {"v2": 1})
+    await database.write(_backdate, "a", "v1", 90)
+    await rule(registry, last=1)
+
+    await registry.cleanup.run()
+
+    assert await hidden(database) == {once.digest, Digest.of(b"index")}
 
 
 async def test_what_another_tag_or_index_holds_stays(registry: Registry, database: Database) -> None:

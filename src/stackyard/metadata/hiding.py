@@ -73,6 +73,11 @@ _REFERRERS = Prepared(
         manifest.c.deleted_at.is_(None),
     )
 )
+_PROMISED = Prepared(
+    select(manifest.c.promised_until).where(
+        manifest.c.repository_id == bindparam("repository_id"), manifest.c.digest == bindparam("digest")
+    )
+)
 _NAME = Prepared(
     select(repository.c.name).where(repository.c.id == bindparam("repository_id"), repository.c.deleted_at.is_(None))
 )
@@ -102,6 +107,8 @@ class _Unneeded:
     """A `Guard` that lets only go what nothing needs and, where a span is set, nobody used within it."""
 
     span: timedelta | None
+    promised: datetime | None
+    """Keep what was promised for longer than this: somebody pushed it again, and relies on it."""
 
     def on_point(self, c: Connection, tag: str, *, moves: bool) -> None:
         """Not asked."""
@@ -111,7 +118,7 @@ class _Unneeded:
 
     def on_delete_manifest(self, c: Connection, repository_id: int, digest: str) -> None:
         """Raises _Kept."""
-        wait = _wait(c, repository_id, digest, self.span)
+        wait = _wait(c, repository_id, digest, self.span, self.promised)
         if wait is not None:
             raise _Kept(wait)
 
@@ -125,25 +132,32 @@ def hide(  # noqa: PLR0913 - what, whose and for how long
     actor: str,
     undo: timedelta,
     span: timedelta | None,
+    promised: datetime | None = None,
 ) -> timedelta:
     """Delete a manifest that nothing needs, and all that only it held; they can be restored for `undo`.
+
+    Images of an index that were pushed again after it are kept while they are promised: another index may be on its
+    way that names them.
 
     Args:
         actor: One of `tags.RULES`.
         span: Spare what was pushed, pulled by digest or had a tag within it; None: spare nothing.
+        promised: Spare what is promised, and for longer than this.
 
     Returns:
         When to look again; zero when it is gone, or needed until something changes.
     """
     try:
-        gone = manifests.delete(c, repository, Digest(digest), actor=actor, undo=undo, guard=_Unneeded(span))
+        gone = manifests.delete(c, repository, Digest(digest), actor=actor, undo=undo, guard=_Unneeded(span, promised))
     except _Kept as kept:
         return kept.wait
     if gone:
-        below = _CHILDREN.column(c, repository_id=repository_id, digest=digest)
-        below += _REFERRERS.column(c, repository_id=repository_id, digest=digest)
-        for one in dict.fromkeys(below):
-            wait = hide(c, repository, repository_id, one, actor=actor, undo=undo, span=span)
+        values = {"repository_id": repository_id, "digest": digest}
+        own = _PROMISED.scalar(c, **values)
+        below = dict.fromkeys(_REFERRERS.column(c, **values))
+        below.update(dict.fromkeys(_CHILDREN.column(c, **values), own))
+        for one, after in below.items():
+            wait = hide(c, repository, repository_id, one, actor=actor, undo=undo, span=span, promised=after)
             if wait:
                 due.add_manifest(c, repository_id, one, wait=wait)
     return _NOBODY
@@ -217,7 +231,9 @@ def queue_ended(c: Connection, part: Part, *, after: int, now: datetime) -> tupl
     return after, read
 
 
-def _wait(c: Connection, repository_id: int, digest: str, span: timedelta | None) -> timedelta | None:
+def _wait(
+    c: Connection, repository_id: int, digest: str, span: timedelta | None, promise: datetime | None = None
+) -> timedelta | None:
     """None when it can go; else how long it is spared, zero when something needs it."""
     row = _JUDGE.one(c, repository_id=repository_id, digest=digest)
     if row is None:
@@ -226,7 +242,7 @@ def _wait(c: Connection, repository_id: int, digest: str, span: timedelta | None
     if tagged or named or refers:
         return _NOBODY
     if span is None:
-        return None
+        return _NOBODY if promise and promised > max(promise, now) else None
     used = max(one for one in (created, pulled, ended) if one is not None)
     left = max(used + span, promised) - now
     return left if left > _NOBODY else None
