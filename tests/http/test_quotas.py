@@ -114,7 +114,7 @@ async def test_a_stream_is_refused_where_it_passes_the_limit(full: Client, store
 
     got = await full("PATCH", location, stream())
 
-    check_refused(got)
+    check_refused(got, "4 kB of 10 kB used, more needed than the 6 kB left; delete")
     assert sent == 100
     assert kept == 0
     assert await stored(store) == []
@@ -217,7 +217,7 @@ async def test_a_repository_too_many_is_refused_at_its_first_upload(client: Clie
 
     got = await client("POST", "/v2/team/b/blobs/uploads/")
 
-    check_refused(got, "the quota of team/ is exceeded: it allows 1 repositories")
+    check_refused(got, "the quota of team/ is exceeded: 1 of 1 repositories used; delete one")
     assert (await client("POST", "/v2/team/a/blobs/uploads/")).status == 202
 
 

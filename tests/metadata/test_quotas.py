@@ -233,7 +233,7 @@ async def test_there_are_no_more_repositories_than_allowed(database: Database) -
     for name in ("team/a", "team/b", "team/a", "other/c"):
         await database.write(put, name, pushed(b"m"), "v1")
 
-    with pytest.raises(QuotaExceeded, match="the quota of team/ is exceeded: it allows 2 repositories"):
+    with pytest.raises(QuotaExceeded, match="the quota of team/ is exceeded: 2 of 2 repositories used"):
         await database.write(put, "team/c", pushed(b"m"), "v1")
     assert await database.read(used, "team/") == (1, 2)
 

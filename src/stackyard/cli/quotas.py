@@ -108,7 +108,7 @@ async def verify_quotas(
             out.note(f"{shown}: still being counted for the first time")
         elif not wrong:
             used = f"{human(one['used_bytes'])} in {one['digests']} blobs and manifests"
-            out.note(f"{shown}: exact: {used}, {one['used_repositories']} repositories")
+            out.note(f"{shown}: exact: {used}; repositories: {one['used_repositories']}")
         for each in one["differences"]:
             out.note(f"{shown}: {each['what']}: counted {each['counted']}, found {each['found']}")
         if one["more"]:

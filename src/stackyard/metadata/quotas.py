@@ -77,13 +77,16 @@ class Allowance:
         """Bytes, 0 at least."""
         return max(self.limit - self.used, 0)
 
-    def refusal(self, more: int) -> QuotaExceeded:
-        """Why `more` bytes are not taken."""
+    def refusal(self, more: int | None) -> QuotaExceeded:
+        """Why `more` bytes are not taken, or more bytes than are free, when nobody knows how many."""
         used, limit = human(self.used, like=self.limit), human(self.limit, like=self.limit)
+        if more is None and self.free:
+            needed = f", more needed than the {human(self.free, like=self.limit)} left"
+        else:
+            needed = f", {human(more, like=self.limit)} more needed" if more else ""
         return QuotaExceeded(
-            f"the quota of {shown(self.prefix)} is exceeded: {used} of {limit} used"
-            + (f", {human(more, like=self.limit)} more needed" if more else "")
-            + "; delete what is not needed, or ask an administrator for more",
+            f"the quota of {shown(self.prefix)} is exceeded: {used} of {limit} used{needed}"
+            "; delete what is not needed, or ask an administrator for more",
             prefix=self.prefix,
             used=self.used,
             limit=self.limit,
@@ -272,7 +275,7 @@ def allowance(c: Connection, account: Account, *, listed: bool = True) -> Allowa
             continue
         prefix, limit, used, max_repositories, repositories = row
         if not listed and max_repositories is not None and repositories >= max_repositories:
-            raise _too_many(prefix, max_repositories)
+            raise _too_many(prefix, repositories, max_repositories)
         if limit is not None and (tightest is None or limit - used < tightest.limit - tightest.used):
             tightest = Allowance(prefix, used, limit)
     return tightest
@@ -311,7 +314,7 @@ def list_repository(c: Connection, account: Account, *, enforce: bool = True) ->
     for quota_id in account.ids:
         row = _ADD_REPOSITORY.one(c, id_=quota_id, more=1)
         if enforce and row and row[1] is not None and row[2] > row[1]:
-            raise _too_many(row[0], row[1])
+            raise _too_many(row[0], row[2] - 1, row[1])
 
 
 def unlist_repository(c: Connection, account: Account) -> None:
@@ -362,10 +365,11 @@ def is_counted(account: Account, progress: Sequence[Any], digest: str) -> bool:
     )
 
 
-def _too_many(prefix: str, limit: int) -> QuotaExceeded:
+def _too_many(prefix: str, used: int, limit: int) -> QuotaExceeded:
     return QuotaExceeded(
-        f"the quota of {shown(prefix)} is exceeded: it allows {limit} repositories, and there are as many; delete one, "
-        "or ask an administrator for more",
+        f"the quota of {shown(prefix)} is exceeded: {used} of {limit} repositories used; delete one, or ask an "
+        "administrator for more",
         prefix=prefix,
+        used=used,
         limit=limit,
     )

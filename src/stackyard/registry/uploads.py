@@ -309,7 +309,7 @@ class Uploads:
             async with self.store.writer(upload.location, upload.offset, hasher) as writer:
                 try:
                     async for piece in chunk.body or _nothing():
-                        session.check_room(writer.size + len(piece))
+                        session.check_room(writer.size + len(piece), growing=chunk.length is None)
                         await self.space.take(len(piece))
                         await writer.write(piece)
                         await self._renew(session)
@@ -442,10 +442,10 @@ class _Session:
     allowance: Allowance | None = None
     """What its bytes may come to; None: any number."""
 
-    def check_room(self, size: int) -> None:
-        """Raises QuotaExceeded when so many bytes do not fit. Asks nobody: the commit does."""
+    def check_room(self, size: int, *, growing: bool = False) -> None:
+        """Raises QuotaExceeded when so many bytes, or more, do not fit. Asks nobody: the commit does."""
         if self.allowance is not None and size > self.allowance.free:
-            raise self.allowance.refusal(size)
+            raise self.allowance.refusal(None if growing else size)
 
     def moved(self, offset: int, hasher: Hasher | None) -> None:
         """The store holds `offset` bytes now."""
