@@ -118,19 +118,38 @@ OtherConfig = Annotated[
 
 @stackyard.command("import", epilog="Example: stackyard import --dry-run /var/lib/registry")
 def import_(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="The folder that docker-registry has as rootdirectory.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only say what would be imported.")] = False,
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PATH",
+            help="docker-registry's volume, its rootdirectory; or an image: an OCI layout, a folder or a tar, or what "
+            "docker save wrote.",
+        ),
+    ],
+    name: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(metavar="REPO:TAG", show_default=False, help="Of an image: what it is called from now on."),
+    ] = None,
+    image: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--image", metavar="NAME", show_default=False, help="Which image of several in the file."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Of a volume: only say what would be.")] = False,
     config: OtherConfig = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take over the volume of docker-registry, in place, and say what was not as it should be.
+    """Take over the volume of docker-registry, in place; or bring one image in from a file.
 
-    A server does the same by itself when it starts on the volume. Nothing of docker-registry's is moved or changed.
-    After a while with docker-registry it adds what is new.
+    A server takes over by itself when it starts on the volume. Nothing of docker-registry's is moved or changed. After
+    a while with docker-registry again, with the server stopped, it adds what is new.
     """
-    from stackyard.cli.volumes import import_volume
+    from stackyard.cli import volumes
 
-    raise typer.Exit(import_volume(path, config, dry_run=dry_run, as_json=as_json))
+    if name is None:
+        raise typer.Exit(volumes.import_volume(path, config, dry_run=dry_run, as_json=as_json))
+    if dry_run:
+        raise typer.BadParameter("--dry-run is for volumes")
+    raise typer.Exit(volumes.import_image(path, name, config, choice=image, as_json=as_json))
 
 
 @stackyard.command("recover", epilog="Example: stackyard recover /etc/docker/registry/config.yml")
@@ -141,20 +160,39 @@ def recover(file: ConfigFile = None, as_json: AsJson = False) -> None:
     raise typer.Exit(recover(file, as_json=as_json))
 
 
-@stackyard.command("export", epilog="Example: stackyard export --distribution /etc/docker/registry/config.yml")
+@stackyard.command("export", epilog="Example: stackyard export team/app:v1 app.tar")
 def export(
+    what: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(
+            metavar="REPO:TAG|CONFIG", show_default=False, help="An image; with --distribution the config file."
+        ),
+    ] = None,
+    file: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Argument(
+            metavar="FILE", show_default=False, help="Where the image goes: a tar, if it ends in .tar, or a new folder."
+        ),
+    ] = None,
     distribution: Annotated[
         bool, typer.Option("--distribution", help="Bring docker-registry's files on the volume up to date.")
     ] = False,
-    file: ConfigFile = None,
+    config: OtherConfig = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make the volume ready for docker-registry, and name what it cannot serve."""
-    from stackyard.cli.volumes import export_distribution
+    """Write an image to a file, for docker load and others; or make the volume ready for docker-registry.
 
-    if not distribution:
-        raise typer.BadParameter("say what to export: --distribution")
-    raise typer.Exit(export_distribution(file, as_json=as_json))
+    With --distribution it names what docker-registry cannot serve.
+    """
+    from stackyard.cli import volumes
+
+    if distribution:
+        if file is not None:
+            raise typer.BadParameter("--distribution takes a config file and nothing else")
+        raise typer.Exit(volumes.export_distribution(Path(what) if what else config, as_json=as_json))
+    if what is None or file is None:
+        raise typer.BadParameter("an image and a file are needed: stackyard export REPO:TAG FILE")
+    raise typer.Exit(volumes.export_image(what, file, config, as_json=as_json))
 
 
 @registry.command("garbage-collect", epilog="Example: registry garbage-collect --dry-run config.yml")

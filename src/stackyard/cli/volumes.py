@@ -11,12 +11,13 @@ from typing import Any
 
 from stackyard.cli.client import Problem, answers
 from stackyard.cli.loading import EX_CONFIG, Unusable
-from stackyard.cli.output import printable
+from stackyard.cli.output import printable, size
 from stackyard.config.errors import ConfigError
 from stackyard.config.load import DEFAULT_PATHS, load
 from stackyard.config.model import Config
-from stackyard.server import assembly, mapping, volumes
+from stackyard.server import assembly, images, mapping, volumes
 from stackyard.server.errors import StartError
+from stackyard.server.images import Moved
 from stackyard.server.privileges import CannotStepDown
 from stackyard.server.volumes import Progress, Report, Written
 from stackyard.telemetry import logs
@@ -36,6 +37,30 @@ def import_volume(root: Path, config_file: Path | None, *, dry_run: bool, as_jso
         if _is_served(config) and not asyncio.run(volumes.is_pending(config)):
             raise Problem("a server runs on this volume, and has imported it; stop it, if it is to be read again")
         return _report(_run(lambda tell: volumes.take_over(config, tell)), as_json=as_json, verb="imported")
+
+    return _told(work)
+
+
+def import_image(path: Path, name: str, config_file: Path | None, *, choice: str | None, as_json: bool) -> int:
+    """Push the image in a file or folder as `name`; the exit status."""
+
+    def work() -> int:
+        config = _load(config_file, {})
+        assembly.prepare(config, _database(config), logins=False)
+        _tell_moved(asyncio.run(images.take(config, path, name, choice=choice)), f"imported as {name}", as_json=as_json)
+        return 0
+
+    return _told(work)
+
+
+def export_image(name: str, path: Path, config_file: Path | None, *, as_json: bool) -> int:
+    """Write an image to a file or folder; the exit status."""
+
+    def work() -> int:
+        config = _load(config_file, {})
+        assembly.prepare(config, _database(config), logins=False)
+        _tell_moved(asyncio.run(images.give(config, name, path)), f"exported to {path}", as_json=as_json)
+        return 0
 
     return _told(work)
 
@@ -82,6 +107,12 @@ def _load(file: Path | None, more: dict[str, str]) -> Config:
         for line in str(error).splitlines():
             sys.stderr.write(f"stackyard: {line}\n")
         raise Unusable from None
+
+
+def _database(config: Config) -> str:
+    if url := mapping.database_url(config):
+        return url
+    raise StartError("storage.inmemory: no other process than the server's sees what is in it")
 
 
 def _is_served(config: Config) -> bool:
@@ -134,6 +165,14 @@ def _report(report: Report, *, as_json: bool, verb: str) -> int:
     said = f"; {len(report.problems)} things were not as they should be, see above" if report.problems else ""
     print(f"{counts} {verb}{said}")
     return 0
+
+
+def _tell_moved(moved: Moved, what: str, *, as_json: bool) -> None:
+    if as_json:
+        document = {"digest": moved.digest, "manifests": moved.manifests, "blobs": moved.blobs, "bytes": moved.size}
+        print(json.dumps(document, indent=2))
+    else:
+        print(f"{moved.digest} {what}: {moved.manifests} manifests, {moved.blobs} blobs, {size(moved.size)}")
 
 
 def _tell_written(written: Written | None, unservable: list[tuple[str, str]], *, as_json: bool) -> None:

@@ -9,6 +9,8 @@ import structlog
 from stackyard.registry.imports import LEASE, Imports, Unfinished
 from stackyard.registry.leases import LeaseLost, Leases
 
+_SHARE = 0.75
+
 log = structlog.get_logger("stackyard.import")
 
 
@@ -23,6 +25,7 @@ class Import:
 
     async def run(self) -> None:
         """Import until nothing is left; cancel to stop."""
+        self.imports.share = _SHARE
         while self.imports.pending:
             try:
                 await self.leases.run(LEASE, self.imports.run)

@@ -48,6 +48,8 @@ class Imports:
     """None: nothing can have been there before."""
     recovering: bool = False
     """Whether a database of ours, which is lost, knew of later copies on this volume."""
+    share: float = 1.0
+    """Of its time that an import takes at most, so that whoever pushes finds the way free."""
     pending: bool = False
     """Whether something may not be imported yet. Once it is False it stays False, and costs nothing."""
     _under_way: dict[str, asyncio.Task[None]] = field(default_factory=dict)

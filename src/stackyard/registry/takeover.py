@@ -1,6 +1,7 @@
 """One repository of Distribution's, from its links to the rows that it becomes."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -24,7 +25,7 @@ T = TypeVar("T")
 
 # Per transaction; two or three rows for each link, ten or so for each manifest.
 _LINKS = 100
-_MANIFESTS = 20
+_MANIFESTS = 10
 _COUNTED = 200
 
 
@@ -55,7 +56,9 @@ class Takeover:
         old = {tag.digest: tag.updated_at for tag in contents.tags if tag.digest in contents.layers}
         revisions = old | contents.revisions
         for batch in batches(list(revisions.items()), _MANIFESTS):
+            began = time.monotonic()
             await self._manifests(batch)
+            await asyncio.sleep((time.monotonic() - began) * (1 / self.imports.share - 1))
         await self._lacking()
         tags = [tag for tag in contents.tags if tag.digest in self.held]
         for tag in contents.tags:
