@@ -11,12 +11,13 @@ from sqlalchemy import Connection, text
 from tests.metadata.checks import broken_promises
 from tests.support.trees import FOREIGN, IMAGE, Tree, of
 
+from stackyard.metadata import blobs, quotas
 from stackyard.metadata import imports as rows
-from stackyard.metadata import quotas
 from stackyard.metadata.database import Database
 from stackyard.oci import layout
 from stackyard.oci.digests import Digest
-from stackyard.oci.errors import BlobUnknown, DigestInvalid, ManifestUnknown, NameUnknown
+from stackyard.oci.errors import BlobUnknown, DigestInvalid, ManifestUnknown, NameUnknown, Unavailable
+from stackyard.registry.collection import Held
 from stackyard.registry.registry import Registry
 from stackyard.registry.settings import Settings
 from stackyard.registry.uploads import Chunk
@@ -391,3 +392,21 @@ async def test_quotas_count_what_was_imported_and_refuse_none_of_it(
     (again,) = await database.read(quotas.page, limit=9)
     sizes = dict(await all_of(database, "SELECT digest, size FROM blob WHERE state = 'live'"))
     assert (again.used_bytes, again.used_repositories) == (sum(sizes.values()), 2)
+
+
+async def test_nothing_is_collected_or_purged_before_everything_is_read(
+    registry: Registry, tree: Tree, database: Database
+) -> None:
+    tree.image("a", tree.layer("a", b"shared"), tag="v1")
+    await send(registry, "b", b"shared")
+    await database.write(blobs.unlink, "b", Digest.of(b"shared"), actor="user:alice", undo=timedelta())
+
+    with pytest.raises(Held, match="import"):
+        await registry.collection.run(grace=timedelta(), readers=timedelta())
+    with pytest.raises(Unavailable, match="imported"):
+        await registry.purge.repository("b", actor="user:alice")
+
+    await registry.imports.run(None)
+    await registry.purge.repository("b", actor="user:alice")
+    await registry.collection.run(grace=timedelta(), readers=timedelta())
+    assert (await registry.blobs.find("a", Digest.of(b"shared"))).size == 6

@@ -19,6 +19,7 @@ from stackyard.auth.access import Access
 from stackyard.auth.challenges import InsufficientScope
 from stackyard.auth.principals import Kind, Principal
 from stackyard.oci.errors import BadRequest, Denied, RegistryError, RouteUnknown, Unauthorized
+from stackyard.oci.names import is_repository
 from stackyard.registry import failures
 from stackyard.registry.registry import Registry
 
@@ -58,6 +59,8 @@ class Mount:
 
         try:
             await self._admit(scope)
+            if self.registry.imports.pending:
+                await self._import(scope["path"].partition(f"{PREFIX}/repositories/")[2])
             app = self._app or await self._load()
             await app(scope, receive, watched)
         except OSError as error:
@@ -89,6 +92,15 @@ class Mount:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         if not path.startswith(PREFIX + "/"):
             raise RouteUnknown()
+
+    async def _import(self, rest: str) -> None:
+        """Whatever repository a path may mean is imported first; which one it means is known only further on."""
+        parts = rest.split("/")
+        for length in range(1, len(parts) + 1):
+            name = "/".join(parts[:length])
+            if not is_repository(name):
+                return
+            await self.registry.imports.ensure(name)
 
     async def _admit_admin(self, state: MutableMapping[str, Any], authorization: str | None) -> None:
         access = self.access

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Text, bindparam, func, literal_column, select, union_all
 from sqlalchemy.dialects.postgresql import insert
 
-from stackyard.metadata import clock, counting, due, quotas
+from stackyard.metadata import clock, counting, due, holds, quotas
 from stackyard.metadata.collection import AT_ONCE
 from stackyard.metadata.manifests import PUSHED, REFERENCE, Pushed, pushed_row, reference_rows
 from stackyard.metadata.prepared import Prepared, TextList, each
@@ -36,6 +36,9 @@ from stackyard.oci.digests import Digest
 
 ACTOR = "import"
 """Who made what was imported."""
+
+HOLD = "import"
+_FOR_EVER = timedelta(days=36_500)
 
 State = Literal["listing", "reading", "done"]
 
@@ -309,10 +312,16 @@ def settle(c: Connection, *, written: bool) -> None:
 
 
 def begin(c: Connection, state: State) -> None:
-    """Go on to `state`. From `done`, `listing` begins an import that adds what is new on the volume."""
+    """Go on to `state`. From `done`, `listing` begins an import that adds what is new on the volume.
+
+    Nothing is collected until it is done: repositories that are not imported yet may need what no row says.
+    """
     _SET_STATE.run(c, state=state)
     if state == "listing":
         _AGAIN.run(c)
+        holds.place(c, HOLD, "volume", span=_FOR_EVER)
+    elif state == "done":
+        holds.release(c, HOLD, "volume")
 
 
 def progress(c: Connection) -> Progress:

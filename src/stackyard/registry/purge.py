@@ -6,13 +6,13 @@ from datetime import timedelta
 
 from sqlalchemy import Connection
 
-from stackyard.metadata import audit, collection, emptying, purging, repositories, views
+from stackyard.metadata import audit, collection, emptying, imports, purging, repositories, views
 from stackyard.metadata.collection import Doomed
 from stackyard.metadata.database import Database
 from stackyard.metadata.purging import Purged
 from stackyard.oci import layout
 from stackyard.oci.digests import Digest
-from stackyard.oci.errors import NameUnknown
+from stackyard.oci.errors import NameUnknown, Unavailable
 from stackyard.storage.driver import BlobStore
 
 _BATCH = 100
@@ -35,7 +35,10 @@ class Gone:
 
 @dataclass(frozen=True, slots=True)
 class Purge:
-    """Takes things away without waiting for anybody."""
+    """Takes things away without waiting for anybody.
+
+    All of it raises Unavailable while a volume is being imported: what is not read yet may need the same bytes.
+    """
 
     store: BlobStore
     database: Database
@@ -47,6 +50,7 @@ class Purge:
             NameUnknown, ManifestUnknown: There is no such thing.
             StillNeeded: An index names it.
         """
+        await self._check()
         purged = await self.database.write(_purge_manifest, repository, reference, actor)
         return await self._finish(purged, [*purged.blobs, *purged.manifests])
 
@@ -57,10 +61,12 @@ class Purge:
             BlobUnknown: No repository has it.
             StillNeeded: Manifests name it.
         """
+        await self._check()
         return await self._finish(await self.database.write(_purge_blob, digest, actor), [digest])
 
     async def repository(self, name: str, *, actor: str) -> Gone:
         """A repository with all it holds. Raises NameUnknown."""
+        await self._check()
         repository_id = await self.database.write(_hide, name, actor)
         blobs = [digest async for digest in self._pages(purging.digests, repository_id)]
         manifests = [digest async for digest in self._pages(purging.manifests, repository_id)]
@@ -69,6 +75,10 @@ class Purge:
         while (await self.database.write(emptying.drop_repository, repository_id, grace=_AT_ONCE)).again:
             pass  # the collector may be at it as well
         return await self._finish(Purged(blobs=blobs, manifests=manifests), [*blobs, *manifests])
+
+    async def _check(self) -> None:
+        if (await self.database.read(imports.progress)).state in ("listing", "reading"):
+            raise Unavailable("the volume is still being imported: what is to be purged may be needed; try again later")
 
     async def _pages(self, read: Callable[..., list[str]], repository_id: int) -> AsyncIterator[str]:
         after = ""
