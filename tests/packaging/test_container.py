@@ -160,6 +160,24 @@ def test_a_verb_runs_as_the_owner_too(machine: Machine, serve: Serve) -> None:
     assert owners(machine.folder / "registry-data") == {ACCOUNT}
 
 
+def test_administration_needs_no_login_inside_and_no_server(machine: Machine, serve: Serve) -> None:
+    serve(f"{RUN} registry:2")
+    machine.sh("docker push localhost:5000/my-alpine:v1")
+
+    running = machine.sh("docker exec registry stackyard repo list").out
+    asked = [line for line in machine.sh("docker logs registry").text.splitlines() if "/api/v1/repositories" in line]
+    refused = status(machine, "localhost:5000/api/v1/repositories")
+    machine.sh("docker stop registry")
+    stopped = machine.sh("docker run --rm -v /opt/registry-data:/var/lib/registry registry:2 stackyard repo list").out
+
+    assert running.startswith("my-alpine\t1\t")
+    assert len(asked) == 1
+    assert " root [" in asked[0]
+    assert refused == "403"
+    assert stopped.startswith("my-alpine\t1\t")
+    assert owners(machine.folder / "registry-data") == {ACCOUNT}
+
+
 def server_users(machine: Machine) -> set[int]:
     """Who the processes that hold the volume or the port run as: all but the keeper of the secrets."""
     line = machine.sh("docker inspect --format '{{.State.Pid}}' registry").out.strip()
