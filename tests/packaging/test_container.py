@@ -119,7 +119,7 @@ def test_a_shell_and_the_verbs_work_inside(machine: Machine, serve: Serve) -> No
     collected = machine.sh("docker exec registry bin/registry garbage-collect /etc/docker/registry/config.yml").out
 
     assert "it is 42" in shell
-    assert collected.endswith("freed 0 blobs of 0 B, 0 manifests")
+    assert collected.endswith("freed 0 blobs of 0 B, 0 manifests\n")
 
 
 def test_a_new_folder_goes_to_the_images_account(machine: Machine, serve: Serve) -> None:
