@@ -1,14 +1,13 @@
-"""What quotas cost a push: `python -m bench.quotas [--pairs N]`.
+"""What quotas cost a push: `python -m bench.quotas [--pairs N] [--quotas 2]`.
 
-Two servers side by side, one with a quota on the whole registry and one on the path that is pushed to, take turns in
-pairs, each pair in the opposite order of the last. A push is an image of four blobs of 1 KiB that nobody has yet, and
+Two servers side by side, one of them with a quota on the path that is pushed to, take turns in pairs, each pair in the
+opposite order of the last. A push is an image of four blobs of 1 KiB that nobody has yet, and
 its manifest under a new tag: the smallest there is, and so the one of which counting is the largest part.
 """
 
 import argparse
 import asyncio
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from bench.wire import Connection
 
 _REPOSITORY = "bench/quotas"
 _CLIENTS, _LAYERS = 4, 3
-_LIMITS = (("/", "--bytes", "1TB", "--repositories", "1000"), ("bench/", "--bytes", "1TB"))
+_LIMITS = [{"prefix": "/", "bytes": "1TB", "repositories": 1000}, {"prefix": "bench/", "bytes": "1TB"}]
 
 
 def main() -> int:
@@ -30,26 +29,24 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--pushes", type=int, default=400, help="per turn")
+    parser.add_argument("--quotas", type=int, default=1, choices=(1, 2), help="2: one more, on the whole registry")
     options = parser.parse_args()
     with (
         tempfile.TemporaryDirectory(prefix="quotas-", dir="build" if Path("build").is_dir() else None) as folder,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        ratios = runner.run(_measure(Path(folder), options.pairs, options.pushes))
+        ratios = runner.run(_measure(Path(folder), **vars(options)))
     median = statistics.median(ratios)
     print(f"median of {len(ratios)} pairs: {100 * (median - 1):+.1f} % CPU per push")
     return int(median > 1.05)
 
 
-async def _measure(folder: Path, pairs: int, pushes: int) -> list[float]:
-    stackyard = Path(sys.executable).parent / "stackyard"
-    programs = Programs(stackyard, Path(), Path())
+async def _measure(folder: Path, *, pairs: int, pushes: int, quotas: int) -> list[float]:
+    programs = Programs(Path(sys.executable).parent / "stackyard", Path(), Path())
+    limits = {"stackyard": {"quotas": _LIMITS[-quotas:]}}
     without = servers.start(programs, Kind.STACKYARD, Setting.PLAIN, folder / "without")
-    with_quotas = servers.start(programs, Kind.STACKYARD, Setting.PLAIN, folder / "with")
+    with_quotas = servers.start(programs, Kind.STACKYARD, Setting.PLAIN, folder / "with", limits)
     try:
-        for limits in _LIMITS:
-            config = with_quotas.data.parent / "config.yml"
-            subprocess.run([stackyard, "quota", "set", *limits, "--config", config], check=True, capture_output=True)
         ratios = []
         for number in range(-1, pairs):
             turns: Sequence[Server] = (without, with_quotas) if number % 2 else (with_quotas, without)
