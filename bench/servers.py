@@ -79,15 +79,19 @@ class Programs:
         return [self.stackyard if kind is Kind.STACKYARD else self.reference, "serve", config]
 
 
-def start(programs: Programs, kind: Kind, setting: Setting, folder: Path) -> Server:
+def start(
+    programs: Programs, kind: Kind, setting: Setting, folder: Path, more: Mapping[str, Any] | None = None
+) -> Server:
     """A server with its config, data and log in `folder`, answering. Started there again, it finds its data.
+
+    `more` is added to a registry's config.
 
     Raises:
         RuntimeError: It ended, or does not answer; the message is what it printed.
     """
     folder.mkdir(exist_ok=True, parents=True)
     port = _free_port()
-    config = _nginx(folder, port, setting) if kind is Kind.NGINX else _registry(folder, port, setting)
+    config = _nginx(folder, port, setting) if kind is Kind.NGINX else _registry(folder, port, setting, more or {})
     process = Child(programs.serve(kind, config), log=folder / "output.log")
     server = Server(kind, setting, process, port, folder / "data")
     try:
@@ -108,7 +112,7 @@ def certificate(folder: Path) -> tuple[Path, Path]:
     return chain, key
 
 
-def _registry(folder: Path, port: int, setting: Setting) -> Path:
+def _registry(folder: Path, port: int, setting: Setting, more: Mapping[str, Any]) -> Path:
     """Distribution's config file; both registries read the same."""
     config: dict[str, Any] = {
         "version": "0.1",
@@ -126,7 +130,7 @@ def _registry(folder: Path, port: int, setting: Setting) -> Path:
         config["http"]["tls"] = {"certificate": str(chain), "key": str(key)}
     if setting in _COSTS:
         config["auth"] = {"htpasswd": {"realm": "bench", "path": str(_htpasswd(folder, _COSTS[setting]))}}
-    return _write(folder / "config.yml", yaml.safe_dump(config))
+    return _write(folder / "config.yml", yaml.safe_dump(config | dict(more)))
 
 
 def _htpasswd(folder: Path, cost: int) -> Path:

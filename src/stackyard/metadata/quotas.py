@@ -13,6 +13,7 @@ The quotas' rows are locked last of all and by ascending id, and the limit is lo
 that do not both fit, one is refused, and everything that its transaction did with it.
 """
 
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -91,6 +92,31 @@ class Allowance:
             used=self.used,
             limit=self.limit,
         )
+
+
+class Hints:
+    """Which quotas were far from their limits a moment ago: there an upload may begin without a look.
+
+    The one thing about quotas that is remembered, and only so that pushes cost less: nothing is refused because of it,
+    and what is let pass by mistake the commit refuses.
+    """
+
+    _SPAN = 1.0  # seconds
+    _FAR = 64 << 20  # bytes
+
+    def __init__(self) -> None:
+        self._until: dict[str, float] = {}
+
+    def hold(self, ids: str) -> bool:
+        """Whether a repository with these quotas had much room."""
+        return self._until.get(ids, 0.0) > time.monotonic()
+
+    def learn(self, ids: str, found: Allowance | None) -> None:
+        """What was seen."""
+        if found is None or found.free > self._FAR:
+            if len(self._until) > 1000:
+                self._until.clear()
+            self._until[ids] = time.monotonic() + self._SPAN
 
 
 def shown(prefix: str) -> str:

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, bindparam, func, or_, select
 from stackyard.metadata import clock, quotas, repositories
 from stackyard.metadata.errors import FenceLost
 from stackyard.metadata.prepared import Prepared, Row
-from stackyard.metadata.quotas import Account, Allowance
+from stackyard.metadata.quotas import Account, Allowance, Hints
 from stackyard.metadata.schema import repository, upload
 from stackyard.oci import layout
 from stackyard.oci.digests import Digest
@@ -139,15 +139,28 @@ _IS_OPEN = Prepared(select(upload.c.id).where(upload.c.id == bindparam("upload_i
 _COUNT = Prepared(select(func.count()).select_from(upload))
 
 
-def start(
-    c: Connection, *, repository: str, upload_id: str, algorithm: str, actor: str, claim: Claim | None = None
+def start(  # noqa: PLR0913 - one transaction has to know all of it
+    c: Connection,
+    *,
+    repository: str,
+    upload_id: str,
+    algorithm: str,
+    actor: str,
+    claim: Claim | None = None,
+    hints: Hints | None = None,
 ) -> Upload:
     """Open a session, claimed at once when `claim` says so. The repository is made if need be.
+
+    With `hints` quotas need not be looked at; then there is no allowance.
 
     Raises QuotaExceeded when nothing more fits, however small; with a `claim`, that is for the caller to see.
     """
     account, listed = repositories.ensure_account(c, repository)
-    allowance = quotas.allowance(c, account, listed=listed)
+    allowance = None
+    if account.quotas is not None and not (hints and listed and hints.hold(account.quotas)):
+        allowance = quotas.allowance(c, account, listed=listed)
+        if hints:
+            hints.learn(account.quotas, allowance)
     if allowance and not allowance.free and not claim:
         raise allowance.refusal(0)
     location = layout.upload(upload_id, 0)
@@ -173,8 +186,12 @@ def find(c: Connection, repository: str, upload_id: str) -> Upload | None:
     return _upload(row) if row else None
 
 
-def claim(c: Connection, *, repository: str, upload_id: str, holder: str, span: timedelta) -> Upload:
+def claim(
+    c: Connection, *, repository: str, upload_id: str, holder: str, span: timedelta, allowance: bool = True
+) -> Upload:
     """Become the session's writer. Nothing may be written at the result's location after the claim has ended.
+
+    Without `allowance` what the quotas leave is not looked up: for who writes little, and commits at once.
 
     Raises:
         UploadUnknown: No such open session in this repository.
@@ -202,7 +219,7 @@ def claim(c: Connection, *, repository: str, upload_id: str, holder: str, span: 
         target=location,
     )
     claimed = _upload(tuple(columns), location=location, taken_over_from=taken_over_from, writers=writers, claims=1)
-    if quota_ids is None:
+    if quota_ids is None or not allowance:
         return claimed
     return replace(claimed, allowance=quotas.allowance(c, Account(repository_id, quota_ids)))
 

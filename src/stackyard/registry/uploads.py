@@ -21,7 +21,7 @@ from stackyard.metadata import blobs, quotas, uploads
 from stackyard.metadata.blobs import Blob
 from stackyard.metadata.database import Database
 from stackyard.metadata.errors import FenceLost
-from stackyard.metadata.quotas import Allowance
+from stackyard.metadata.quotas import Allowance, Hints
 from stackyard.metadata.uploads import Claim, Upload
 from stackyard.oci import layout
 from stackyard.oci.digests import Digest, Hasher
@@ -85,13 +85,19 @@ class Uploads:
     imports: Imports
     space: Space
     _hashers: Hashers = field(default_factory=Hashers)
+    _hints: Hints = field(default_factory=Hints)
     _writers: int = 0
     _holder: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     async def start(self, repository: str, *, algorithm: str, actor: str) -> Upload:
         """Open a session. It may be lost in a power cut: nothing was promised yet. Raises QuotaExceeded."""
         return await self.database.write_relaxed(
-            uploads.start, repository=repository, upload_id=uuid.uuid4().hex, algorithm=algorithm, actor=actor
+            uploads.start,
+            repository=repository,
+            upload_id=uuid.uuid4().hex,
+            algorithm=algorithm,
+            actor=actor,
+            hints=self._hints,
         )
 
     async def find(self, repository: str, upload_id: str) -> Upload:
@@ -149,6 +155,7 @@ class Uploads:
                 algorithm=digest.algorithm,
                 actor=actor,
                 claim=self._claim(),
+                hints=self._hints if content is not None else None,
             )
             session = await self._begin(start, digest, content)
             try:
@@ -247,6 +254,7 @@ class Uploads:
             upload_id=upload_id,
             holder=self._holder,
             span=self.settings.claim,
+            allowance=content is None,
         )
         try:
             return await self._begin(claim, digest, content)
