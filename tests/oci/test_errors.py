@@ -15,13 +15,16 @@ SPECIFIED = {
 # Where the specification has none for the case, its clients know these from Docker's registry.
 DOCKERS = {"TAG_INVALID", "PAGINATION_NUMBER_INVALID", "RANGE_INVALID", "UNAVAILABLE"}
 
+# The admin API's own.
+ADMINISTRATION = {"CONFLICT", "JOB_UNKNOWN", "QUOTA_UNKNOWN", "RULE_INVALID", "RULE_UNKNOWN"}
+
 CLASSES = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, RegistryError)]
 REFUSALS = [kind for kind in CLASSES if kind is not RegistryError]
 
 
 @pytest.mark.parametrize("kind", REFUSALS, ids=lambda kind: kind.__name__)
 def test_refusal_has_a_known_code_and_a_status_of_an_error(kind: type[RegistryError]) -> None:
-    assert kind.code in SPECIFIED | DOCKERS
+    assert kind.code in SPECIFIED | DOCKERS | ADMINISTRATION
     assert re.fullmatch("[A-Z_]+", kind.code)
     assert 400 <= kind.status < 600
 

@@ -28,6 +28,8 @@ class Call:
     begun: int
     """Line of the trace in which it began: `other.ended < begun` means that it came after the other."""
     ended: int
+    thread: int = 0
+    """The number of the thread that made it."""
 
     @property
     def succeeded(self) -> bool:
@@ -101,4 +103,4 @@ def parse(text: str) -> Iterator[Call]:
             begun, first = halves.pop(pid)
             rest = first + resumed["text"]
         if call := _CALL.match(rest):
-            yield Call(call["name"], call["arguments"], call["result"], begun, number)
+            yield Call(call["name"], call["arguments"], call["result"], begun, number, int(pid))
