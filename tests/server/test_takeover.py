@@ -1,8 +1,11 @@
 """A volume that Debian's docker-registry wrote is served at once."""
 
 import json
+import random
+import signal
 import sqlite3
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -152,6 +155,8 @@ def test_docker_registry_serves_the_volume_afterwards_and_we_after_it(tmp_path: 
         pushing.manifest(ours, "team/app", "again", json.loads(ours.manifest("team/app", "v1").body))
         assert ours.request("DELETE", f"/v2/team/app/manifests/{made['moved from']['digest']}").status == 202
         assert ours.request("DELETE", "/v2/team/app/manifests/v1").status == 202
+        longer = pushing.blob(ours, "team/new", b"sha512", digest=pushing.of(b"sha512", "sha512"))
+        pushing.image(ours, "team/new", "sha512", longer)
         after = pushing.served(ours)
         followed(ours)
 
@@ -162,6 +167,28 @@ def test_docker_registry_serves_the_volume_afterwards_and_we_after_it(tmp_path: 
         collect(server)
     with stackyard.start({}, folder=folder) as ours:
         assert pushing.served(ours) == after
+
+
+def test_an_import_goes_on_after_kill_9_at_any_moment(tmp_path: Path) -> None:
+    tree = Tree(tmp_path / "data")
+    for number in range(400):
+        name = f"r{number % 8}"
+        tree.image(name, tree.layer(name, b"%d" % (number % 40)), tag=f"v{number}", config=b"%d" % number)
+    before = tree.everything()
+    chance = random.Random(4)
+
+    for _ in range(5):
+        with stackyard.start({}, folder=tmp_path) as server:
+            end = time.monotonic() + chance.random() * 0.5
+            while time.monotonic() < end:
+                tags = server.request("GET", f"/v2/r{chance.randrange(8)}/tags/list")
+                assert (tags.status, len(json.loads(tags.body)["tags"])) == (200, 50)
+            server.kill(signal.SIGKILL)  # and its processes go with it
+    with stackyard.start({}, folder=tmp_path) as server:  # the rest follows when the lease of the dead runs out
+        for number in range(400):
+            got = server.manifest(f"r{number % 8}", f"v{number}")
+            assert got.body == tree.blob_path(got.headers["Docker-Content-Digest"]).read_bytes()
+    assert tree.everything() == before
 
 
 def test_a_later_copy_is_found_by_docker_registry(tmp_path: Path) -> None:
