@@ -57,7 +57,7 @@ fuzz: ## Send the admin API whatever it describes, and what it does not, 500 tim
 lifecycle: ## 100 000 steps of pushes, deletes and two collectors on each engine
 	@sh scripts/setup dev
 	@sh scripts/system-packages
-	STACKYARD_STEPS=100000 .venv/bin/pytest -q --timeout=0 tests/registry/test_machine.py
+	STACKYARD_STEPS=100000 .venv/bin/pytest -q -s tests/registry/test_machine.py
 
 fresh: ## Prove `make serve` in a bare Debian of its own (root)
 	@sh scripts/setup dev

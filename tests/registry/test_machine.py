@@ -61,6 +61,7 @@ CONTENTS = [b"one", b"two", b"three"]
 FULL = int(os.environ.get("STACKYARD_STEPS", "2000"))
 """Steps on each engine."""
 _STEPS = 50
+_STEPS_PER_LINE = 5000
 KINDS = {
     *("push", "mount", "head", "put image", "put index", "HEAD then put", "tag"),
     *("delete tag", "delete manifest", "delete child", "delete repository"),
@@ -246,17 +247,27 @@ class Lifecycle(RuleBasedStateMachine):
     @rule(
         repository=repositories,
         tag=tags,
-        chosen=st.sets(contents, min_size=1, max_size=2),
-        worker=workers,
-        between=st.lists(workers, max_size=4),
+        chosen=st.sets(contents, max_size=1),
+        minutes=st.tuples(st.sampled_from([0, 14, 29, 31, 59]), st.sampled_from([0, 14, 29])),
+        between=st.lists(workers, max_size=8),
     )
-    def head_then_put(self, repository: str, tag: str, chosen: set[bytes], worker: int, between: list[int]) -> None:
-        """As clients push layers that they find: not at all. The collectors may do what they like in between."""
+    def head_then_put(
+        self, repository: str, tag: str, chosen: set[bytes], minutes: tuple[int, int], between: list[int]
+    ) -> None:
+        """As clients push layers that they find: not at all. The collectors may do what they like in between.
+
+        One of the layers was pushed some time ago for nothing else.
+        """
+        worker, fresh = next(self.numbers) % 2, b"fresh %d" % next(self.numbers)
+        self.push(repository, fresh, worker)
+        self.time_passes(minutes[0] / 60)
+        chosen = {*chosen, fresh}
         image = self.new_image(chosen)
         found = [self.is_found(repository, digest, worker) for digest in sorted(image.blobs)]
         if not all(found):
             return
         self.counts["HEAD then put"] += 1
+        self.time_passes(minutes[1] / 60)
         for which in between:
             self.run(self.step(which))
         assert self.put(repository, image, tag, 1 - worker)
@@ -683,14 +694,14 @@ def run(empty_database: EmptyDatabase) -> None:
     counts: Counter[str] = Counter()
     while counts.total() < FULL:
         chosen = settings(
-            max_examples=(FULL - counts.total()) // _STEPS + 1,
+            max_examples=min(FULL - counts.total(), _STEPS_PER_LINE) // _STEPS + 1,
             stateful_step_count=_STEPS,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
         )
         machine: Any = partial(Lifecycle, empty_database, counts)  # takes any function, as it says
         run_state_machine_as_test(machine, settings=chosen)
-    print(f"\n{counts.total()} steps: {dict(sorted(counts.items()))}")  # noqa: T201 - `make lifecycle` shows it
+        print(f"\n{counts.total()} steps: {dict(sorted(counts.items()))}", flush=True)  # noqa: T201 - for `make lifecycle`
     assert counts.keys() == KINDS
 
 
