@@ -192,6 +192,7 @@ def test_half_a_volume_is_refused(tmp_path: Path) -> None:
     assert not (tree.root / "stackyard").exists()
 
 
+@pytest.mark.timeout(300)  # eight servers, one after the other
 def test_docker_registry_serves_the_volume_afterwards_and_we_after_it(tmp_path: Path) -> None:
     """There and back, twice, with its own collection in between, and then without a database.
 
