@@ -24,6 +24,8 @@ from stackyard.metadata.holds import COLLECTION
 _PATIENCE = 600.0  # seconds: whoever works on a job may be killed, and keeps its leases for a while, several times
 AT_WORK, PAST_ITS_LEASE = "killed at work", "frozen past its lease"
 
+GIVEN_UP = "given up: its process ended"
+
 
 @dataclass(frozen=True)
 class Commands:
@@ -59,6 +61,8 @@ class Collecting:
         self.runs = 0
         self.freed = 0
         """Blobs."""
+        self.given_up = 0
+        """Runs that were hit ten times, each time in the middle."""
         self.pid: int | None = None
         self.killed: set[int] = set()
         """Processes whose end is no failure of theirs."""
@@ -87,7 +91,9 @@ class Collecting:
                 self.pid = None
             self.runs += 1
             self.freed += sum(int(number) for number in re.findall(r"freed (\d+) blobs", out))
-            if process.returncode and process.pid not in self.killed:
+            if GIVEN_UP in err:
+                self.given_up += 1
+            elif process.returncode and process.pid not in self.killed:
                 self.complaint = f"ended with {process.returncode}: {out}{err}"
 
 
@@ -138,7 +144,7 @@ class Trouble:
         """Kill one, or freeze it for longer than its lease; first each of them once at its work."""
         time.sleep(self.randomness.uniform(0.1, self.lease / 2))  # the moment: any; often enough they come to an end
         victims = self._collectors()
-        aimed = self.randomness.random() < 0.9 or not (self.counts[PAST_ITS_LEASE] and self.counts[AT_WORK])
+        aimed = self.randomness.random() < 0.7 or not (self.counts[PAST_ITS_LEASE] and self.counts[AT_WORK])
         pid = (self._holder_of(victims) if aimed else None) or self.randomness.choice(victims)
         spared = self.randomness.random() < 0.6 if self.counts[AT_WORK] else not self.counts[PAST_ITS_LEASE]
         with suppress(ProcessLookupError, FileNotFoundError):  # it ended by itself

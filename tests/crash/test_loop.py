@@ -124,7 +124,13 @@ def test_no_push_and_no_pull_fails_whatever_happens_to_collectors(
         try:
             work(loopers, [asked, apart], trouble)
         finally:
-            counts = sum([looper.counts for looper in loopers], Counter(runs=asked.runs + apart.runs)) + trouble.counts
+            counts = (
+                sum(
+                    [looper.counts for looper in loopers],
+                    Counter(runs=asked.runs + apart.runs, given_up=asked.given_up + apart.given_up),
+                )
+                + trouble.counts
+            )
             took = time.monotonic() - began
             print(f"{dict(counts)}, freed {asked.freed + apart.freed} blobs, {took:.0f} s")  # noqa: T201
         complaints = [looper.complaint for looper in loopers if looper.complaint]
