@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup serve test test-full check conformance bench crash fuzz lifecycle fresh lock wheels image clean
+.PHONY: help setup serve test test-full check conformance bench crash fuzz lifecycle loop fresh lock wheels image clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -54,10 +54,15 @@ fuzz: ## Send the admin API whatever it describes, and what it does not, 500 tim
 	@sh scripts/setup dev
 	STACKYARD_FUZZ=500 .venv/bin/pytest -q -n auto tests/api/test_fuzz.py
 
-lifecycle: ## 100 000 steps of pushes, deletes and two collectors on each engine
+lifecycle: ## 100 000 steps of pushes, deletes, retention and two collectors on each engine
 	@sh scripts/setup dev
 	@sh scripts/system-packages
-	STACKYARD_STEPS=100000 .venv/bin/pytest -q --timeout=0 tests/registry/test_machine.py
+	STACKYARD_STEPS=100000 .venv/bin/pytest -q -s tests/registry/test_machine.py
+
+loop: ## 500 pushes by real clients while collectors run, are killed and frozen, on each engine
+	@sh scripts/setup dev
+	@sh scripts/system-packages
+	STACKYARD_PUSHES=500 STACKYARD_PROMISE=60 STACKYARD_LEASE=30 .venv/bin/pytest -q -s tests/crash/test_loop.py
 
 fresh: ## Prove `make serve` in a bare Debian of its own (root)
 	@sh scripts/setup dev

@@ -6,9 +6,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
+from structlog.testing import capture_logs
 
 from stackyard.jobs.runner import Runner
 from stackyard.metadata.database import Database
+from stackyard.metadata.schema import lease
 from stackyard.registry.jobs import Jobs, Kind, Work
 from stackyard.registry.leases import Leases
 
@@ -54,3 +57,27 @@ async def test_what_another_process_asked_for_is_found(database: Database) -> No
         await Jobs(database, Leases(database)).ask("a", {}, actor="local:root")
         async with asyncio.timeout(20):
             await done.wait()
+
+
+async def test_a_job_that_another_process_took_over_is_told_in_one_line(database: Database) -> None:
+    taken_over = asyncio.Event()
+
+    def take_over(c: Connection) -> None:
+        c.execute(lease.update().values(fence=lease.c.fence + 1))
+
+    async def freeze(work: Work, request: Mapping[str, Any]) -> dict[str, Any]:
+        await database.write(take_over)
+        taken_over.set()
+        await work.report("going on", at_once=True)
+        return {}
+
+    jobs = Jobs(database, Leases(database))
+    with capture_logs() as logs:
+        async with running(jobs, {"a": freeze}):
+            await jobs.ask("a", {}, actor="local:root")
+            async with asyncio.timeout(20):
+                await taken_over.wait()
+                while not logs:
+                    await asyncio.sleep(0.01)
+
+    assert logs == [{"event": "jobs were taken over by another process", "log_level": "warning", "kind": "a"}]

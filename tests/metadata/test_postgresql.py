@@ -129,6 +129,49 @@ async def test_more_callers_than_connections_wait_their_turn(postgresql_url: str
     await database.close()
 
 
+async def test_who_stands_still_in_a_transaction_is_unavailable_when_it_goes_on(
+    database: Database, postgresql_url: str
+) -> None:
+    """As a process that was frozen: the server ends its transaction, and another one has its locks."""
+
+    def stand_still(c: Connection) -> None:
+        repositories.ensure_listed(c, "a")
+        c.execute(text("SET LOCAL idle_in_transaction_session_timeout = '20ms'"))
+        asyncio.run_coroutine_threadsafe(other.write(repositories.ensure_listed, "a"), loop).result(20)
+        c.execute(text("SELECT 1"))
+
+    loop = asyncio.get_running_loop()
+    other = await open_database(postgresql_url)
+
+    def freeze() -> None:
+        async def run() -> None:
+            frozen = await open_database(postgresql_url)
+            try:
+                await frozen.write(stand_still)
+            finally:
+                await frozen.close()
+
+        asyncio.run(run())
+
+    with pytest.raises(DatabaseUnavailable):
+        await asyncio.to_thread(freeze)
+    assert await database.read(repositories.page, after="", limit=10) == ["a"]
+    await other.close()
+
+
+async def test_locks_of_a_frozen_process_go_before_others_give_up(database: Database) -> None:
+    """A frozen collector costs a push some seconds, and does not fail it."""
+
+    def milliseconds(c: Connection, name: str) -> int:
+        found: int = c.scalar(text("SELECT setting::int FROM pg_settings WHERE name = :name"), {"name": name})
+        return found
+
+    idle = await database.read(milliseconds, "idle_in_transaction_session_timeout")
+    patience = await database.read(milliseconds, "lock_timeout")
+
+    assert 0 < idle <= patience / 2
+
+
 def _end_all_others(c: Connection) -> None:
     c.execute(
         text(

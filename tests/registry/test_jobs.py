@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from stackyard.metadata.database import Database
+from stackyard.metadata.errors import DatabaseUnavailable
 from stackyard.oci.errors import Denied, JobUnknown
 from stackyard.registry.audit import Audit
 from stackyard.registry.jobs import Jobs, Work
@@ -179,3 +180,20 @@ async def test_finished_jobs_are_forgotten_after_their_time(jobs: Jobs, database
 
     assert await jobs.trim(keep=timedelta(minutes=30)) == 1
     assert [job.id for job in await jobs.page(before=None, limit=9)] == [waiting, young]
+
+
+async def test_a_job_that_lost_the_database_is_done_when_it_is_back(jobs: Jobs) -> None:
+    async def fail_once(work: Work, request: Mapping[str, Any]) -> dict[str, Any]:
+        if work.job.attempts == 1:
+            raise DatabaseUnavailable("a lock that nobody let go")
+        return {"counted": 1}
+
+    asked = await jobs.ask("count", NOTHING, actor=ACTOR)
+    with pytest.raises(DatabaseUnavailable):
+        await jobs.do("count", fail_once)
+    assert await jobs.waiting() == ["count"]
+
+    assert await jobs.do("count", fail_once)
+
+    done = await jobs.find(asked.id)
+    assert (done.state, done.result, done.attempts) == ("done", {"counted": 1}, 2)

@@ -68,6 +68,16 @@ async def test_a_lease_is_renewed_while_the_work_lasts(database: Database) -> No
     await Leases(database, span=timedelta(milliseconds=300)).run("gc", work)
 
 
+async def test_a_holder_that_died_is_outwaited_whatever_the_patience(database: Database) -> None:
+    async def work(lease: Lease) -> int:
+        return lease.grant.fence
+
+    span = timedelta(milliseconds=500)
+    await database.write(rows.acquire, "gc", holder="dead", span=span)
+
+    assert await Leases(database, span).insist("gc", work, patience=span / 10) == 2
+
+
 async def test_past_its_deadline_nothing_irreversible_is_begun(database: Database) -> None:
     async def work(lease: Lease) -> None:
         lease.require()

@@ -1,7 +1,10 @@
 """Push, mount, HEAD, tag, delete, restore, retention and two collectors, in any order, each step on its own.
 
-Both collectors believe that the work is theirs: what fences keep apart elsewhere must be safe here as well. Time is
-moved by moving every instant in the database.
+Both collectors believe that the work is theirs: what fences keep apart elsewhere must be safe here as well. Retention
+judges in one step and removes in a later one. Time is moved by moving every instant in the database.
+
+STACKYARD_STEPS says how many steps on each engine (2000), at least; only those that had something to do count, and each
+kind has to occur.
 """
 
 import asyncio
@@ -10,28 +13,31 @@ import json
 import os
 import shutil
 import tempfile
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import HealthCheck, settings
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from sqlalchemy import Connection, select
 from tests.metadata import checks
-from tests.metadata.making import ACTOR, child, layer, pushed, put
+from tests.metadata.making import ACTOR, HOUR, WEEK, child, layer, pushed, put
+from tests.registry.expected import FOREVER, Content, Held
 from tests.registry.making import push
 from tests.support.postgresql import Server
 
-from stackyard.metadata import collection, due, rounds, schema
+from stackyard.metadata import collection, due, retention, rounds, schema
 from stackyard.metadata.clock import Instant
 from stackyard.metadata.collection import NO_GRACE, Look
 from stackyard.metadata.database import open_database
 from stackyard.metadata.due import Entry
+from stackyard.metadata.retention import Doomed, Seen
 from stackyard.oci.digests import Digest
 from stackyard.oci.errors import (
     AlreadyThere,
@@ -41,6 +47,7 @@ from stackyard.oci.errors import (
     NameUnknown,
     NotRestorable,
 )
+from stackyard.registry.guards import TagGuard
 from stackyard.registry.registry import Registry
 from stackyard.registry.settings import Settings
 from stackyard.storage.memory import MemoryStore
@@ -48,39 +55,25 @@ from stackyard.storage.memory import MemoryStore
 T = TypeVar("T")
 EmptyDatabase: TypeAlias = Callable[[Path], Awaitable[str]]
 
-HOUR, WEEK = timedelta(hours=1), timedelta(days=7)
-FOREVER = timedelta(days=400)
 REPOSITORIES, TAGS = ["a", "b"], ["x", "y"]
 CONTENTS = [b"one", b"two", b"three"]
 FULL = int(os.environ.get("STACKYARD_STEPS", "2000"))
 """Steps on each engine."""
 _STEPS = 50
+_STEPS_PER_LINE = 5000
+KINDS = {
+    *("push", "mount", "head", "put image", "put index", "HEAD then put", "tag"),
+    *("delete tag", "delete manifest", "delete child", "delete repository"),
+    *("restore tag", "restore manifest", "restore repository"),
+    *("judge", "retention", "collector 0", "collector 1"),
+}
+
+pytestmark = pytest.mark.timeout(max(600, FULL))
 
 repositories = st.sampled_from(REPOSITORIES)
 tags = st.sampled_from(TAGS)
 contents = st.sampled_from(CONTENTS)
 workers = st.sampled_from([0, 1])
-
-
-@dataclass
-class Content:
-    """What a manifest names, and until when it can be brought back once it is deleted."""
-
-    blobs: frozenset[Digest]
-    children: frozenset[Digest] = frozenset()
-    tags: set[str] = field(default_factory=set)
-    restorable_until: timedelta | None = None
-    """None while it is to be seen."""
-
-
-@dataclass
-class Held:
-    """What a repository holds."""
-
-    manifests: dict[Digest, Content] = field(default_factory=dict)
-    tags: dict[str, Digest] = field(default_factory=dict)
-    promised: dict[Digest, timedelta] = field(default_factory=dict)
-    """Blobs, and until when a client may rely on them."""
 
 
 @dataclass
@@ -92,17 +85,27 @@ class Collector:
     deleted: bool = False
 
 
+@dataclass
+class Judged:
+    """A tag that a rule lets go, and how often it had changed when it was looked at."""
+
+    seen: Seen
+    moves: int
+
+
 class Lifecycle(RuleBasedStateMachine):
     """A registry of two workers, and what it may not forget."""
 
-    def __init__(self, empty_database: EmptyDatabase) -> None:
+    def __init__(self, empty_database: EmptyDatabase, counts: Counter[str]) -> None:
         super().__init__()
+        self.counts = counts
         self.runner = asyncio.Runner()
         self.folder = Path(tempfile.mkdtemp())
         self.now = timedelta()
         self.held: dict[str, Held] = defaultdict(Held)
         self.hidden: dict[str, tuple[Held, timedelta]] = {}
         self.collectors = [Collector(), Collector()]
+        self.judged: dict[str, list[Judged]] = {}
         self.numbers = itertools.count()
         self.run(self.start(empty_database))
 
@@ -123,6 +126,7 @@ class Lifecycle(RuleBasedStateMachine):
     @rule(repository=repositories, content=contents, worker=workers)
     def push(self, repository: str, content: bytes, worker: int) -> None:
         """Acknowledged, so promised for an hour."""
+        self.counts["push"] += 1
         digest = self.run(push(self.registries[worker], repository, content))
         self.held[repository].promised[digest] = self.now + HOUR
 
@@ -140,6 +144,7 @@ class Lifecycle(RuleBasedStateMachine):
         mounting = self.registries[worker].blobs.mount(
             target, digest, source=source, may_pull=lambda name: True, actor=ACTOR
         )
+        self.counts["mount"] += 1
         if self.run(mounting) is not None:
             self.held[target].promised[digest] = self.now + HOUR
         else:
@@ -148,125 +153,243 @@ class Lifecycle(RuleBasedStateMachine):
     @rule(repository=repositories, content=contents, worker=workers)
     def head(self, repository: str, content: bytes, worker: int) -> None:
         """Found means half of the promise, at least."""
-        digest = Digest.of(content)
+        self.counts["head"] += 1
+        self.is_found(repository, Digest.of(content), worker)
+
+    def is_found(self, repository: str, digest: Digest, worker: int) -> bool:
+        """As HEAD answers."""
         try:
             self.run(self.registries[worker].blobs.promise(repository, digest))
         except BlobUnknown:
             assert not self.is_safe(repository, digest)
-            return
+            return False
         promised = self.held[repository].promised
         promised[digest] = max(promised.get(digest, timedelta()), self.now + HOUR / 2)
+        return True
 
     @rule(repository=repositories, tag=tags, chosen=st.sets(contents, min_size=1, max_size=2), worker=workers)
     def put_image(self, repository: str, tag: str, chosen: set[bytes], worker: int) -> None:
         """A new manifest of what may be there; it has to be taken when all of it is safe."""
+        self.counts["put image"] += 1
+        self.put(repository, self.new_image(chosen), tag, worker)
+
+    @rule(
+        repository=repositories,
+        tag=tags,
+        chosen=st.sets(contents, max_size=1),
+        minutes=st.tuples(st.sampled_from([0, 14, 29, 31, 59]), st.sampled_from([0, 14, 29])),
+        between=st.lists(workers, max_size=8),
+    )
+    def head_then_put(
+        self, repository: str, tag: str, chosen: set[bytes], minutes: tuple[int, int], between: list[int]
+    ) -> None:
+        """As clients push layers that they find: not at all. The collectors may do what they like in between.
+
+        One of the layers was pushed some time ago for nothing else.
+        """
+        worker, fresh = next(self.numbers) % 2, b"fresh %d" % next(self.numbers)
+        self.push(repository, fresh, worker)
+        self.time_passes(minutes[0] / 60)
+        chosen = {*chosen, fresh}
+        image = self.new_image(chosen)
+        found = [self.is_found(repository, digest, worker) for digest in sorted(image.blobs)]
+        if not all(found):
+            return
+        self.counts["HEAD then put"] += 1
+        self.time_passes(minutes[1] / 60)
+        for which in between:
+            self.run(self.step(which))
+        assert self.put(repository, image, tag, 1 - worker)
+
+    @precondition(lambda self: self.known())
+    @rule(tag=tags, worker=workers, data=st.data())
+    def tag(self, tag: str, worker: int, data: st.DataObject) -> None:
+        """What was pushed before, to be seen or not, is pushed again under this tag."""
+        self.counts["tag"] += 1
+        repository, digest = data.draw(st.sampled_from(self.known()))
+        self.put(repository, self.held[repository].manifests[digest], tag, worker)
+
+    @precondition(lambda self: self.known())
+    @rule(tag=tags, worker=workers, data=st.data())
+    def put_index(self, tag: str, worker: int, data: st.DataObject) -> None:
+        """Of a manifest that was there."""
+        self.counts["put index"] += 1
+        repository, digest = data.draw(st.sampled_from(self.known()))
+        self.put(repository, self.new_index(digest), tag, worker)
+
+    def known(self, *, shown: bool | None = None) -> list[tuple[str, Digest]]:
+        """Every manifest there was, or only those that have to be seen, or only the others."""
+        return sorted(
+            (repository, digest)
+            for repository, held in self.held.items()
+            for digest in held.manifests
+            if shown is None or held.is_shown(digest) is shown
+        )
+
+    def tagged(self) -> list[str]:
+        """Repositories that have tags."""
+        return sorted(repository for repository, held in self.held.items() if held.tags)
+
+    def new_image(self, chosen: set[bytes]) -> Content:
+        """Of these blobs; there is none like it."""
         blobs = frozenset(map(Digest.of, chosen))
-        image = pushed(json.dumps([next(self.numbers)]).encode(), [layer(one) for one in sorted(blobs)])
-        try:
-            self.run(self.databases[worker].write(put, repository, image, tag))
-        except ManifestBlobUnknown:
-            assert not all(self.is_safe(repository, one) for one in blobs)
-            return
-        self.show(repository, image.digest, Content(blobs), tag)
+        return Content(pushed(json.dumps([next(self.numbers)]).encode(), [layer(one) for one in sorted(blobs)]), blobs)
 
-    @rule(repository=repositories, tag=tags, worker=workers, data=st.data())
-    def put_index(self, repository: str, tag: str, worker: int, data: st.DataObject) -> None:
-        """Of an image that was there."""
-        known = sorted(self.held[repository].manifests)
-        if not known:
-            return
-        of = data.draw(st.sampled_from(known))
+    def new_index(self, of: Digest) -> Content:
+        """Of this manifest; there is none like it."""
         index = pushed(json.dumps({"of": next(self.numbers)}).encode(), [child(of)])
+        return Content(index, frozenset(), frozenset({of}))
+
+    def put(self, repository: str, content: Content, tag: str, worker: int) -> bool:
+        """Whether it was taken, which it has to be when everything that it names is safe."""
+        held, digest = self.held[repository], content.pushed.digest
         try:
-            self.run(self.databases[worker].write(put, repository, index, tag))
+            self.run(self.databases[worker].write(put, repository, content.pushed, tag))
         except ManifestBlobUnknown:
-            assert self.held[repository].manifests[of].restorable_until is not None
-            return
-        self.show(repository, index.digest, Content(frozenset(), frozenset({of})), tag)
+            safe = [self.is_safe(repository, one) for one in content.blobs]
+            assert not all(safe + [held.is_shown(one) for one in content.children])
+            return False
+        for one in content.children:  # it is to be seen, or the index would not have been taken
+            self.is_seen(held.manifests[one])
+        still = {name for name, each in held.tags.items() if each == digest}
+        held.manifests[digest] = Content(content.pushed, content.blobs, content.children, still)
+        held.point(tag, digest)
+        return True
 
-    @rule(repository=repositories, tag=tags, worker=workers, by_rule=st.booleans())
-    def delete_tag(self, repository: str, tag: str, worker: int, by_rule: bool) -> None:
-        """By a client, or by retention, which goes the same way."""
-        actor = "system:retention" if by_rule else ACTOR
-        try:
-            self.run(self.registries[worker].manifests.delete(repository, tag, actor=actor))
-        except ManifestUnknown:
-            assert tag not in self.held[repository].tags
-            return
-        digest = self.held[repository].tags.pop(tag)
-        self.held[repository].manifests[digest].tags.discard(tag)
+    def is_seen(self, content: Content) -> None:
+        """A rule that is still after it can hide it from now on, but did not do so before."""
+        if content.unneeded_until is not None:
+            content.unneeded_until = self.now + WEEK
 
-    @rule(repository=repositories, worker=workers, data=st.data())
-    def delete_manifest(self, repository: str, worker: int, data: st.DataObject) -> None:
-        """With its tags."""
+    @rule(repository=repositories, tag=tags, worker=workers)
+    def delete_tag(self, repository: str, tag: str, worker: int) -> None:
+        """And not what it points to."""
         held = self.held[repository]
-        shown = sorted(one for one, content in held.manifests.items() if content.restorable_until is None)
-        if not shown:
+        try:
+            self.run(self.registries[worker].manifests.delete(repository, tag, actor=ACTOR))
+        except ManifestUnknown:
+            assert tag not in held.tags
             return
-        self.delete(repository, data.draw(st.sampled_from(shown)), worker)
+        self.counts["delete tag"] += 1
+        self.is_seen(held.manifests[held.remove(tag)])
+
+    @precondition(lambda self: self.known(shown=True))
+    @rule(worker=workers, data=st.data())
+    def delete_manifest(self, worker: int, data: st.DataObject) -> None:
+        """With its tags."""
+        self.counts["delete manifest"] += 1
+        self.delete(*data.draw(st.sampled_from(self.known(shown=True))), worker)
 
     @rule(repository=repositories, tag=tags, worker=workers, hours=st.sampled_from([0, 24 * 8]), back=st.booleans())
     def delete_a_child(self, repository: str, tag: str, worker: int, hours: float, back: bool) -> None:
         """It stays for its index, and goes after it, or comes back with a push."""
+        self.counts["delete child"] += 1
         self.push_image(repository, tag, {CONTENTS[0]}, worker)
         image = self.held[repository].tags[tag]
-        index = pushed(json.dumps({"of": next(self.numbers)}).encode(), [child(image)])
-        self.run(self.databases[worker].write(put, repository, index, tag))
-        self.show(repository, index.digest, Content(frozenset(), frozenset({image})), tag)
+        index = self.new_index(image)
+        assert self.put(repository, index, tag, worker)
         self.delete(repository, image, worker)
         self.time_passes(hours)
         while self.run(self.step(worker)):
             pass
         if not back:
-            self.delete(repository, index.digest, worker)
+            self.delete(repository, index.pushed.digest, worker)
 
     def delete(self, repository: str, digest: Digest, worker: int) -> None:
         """A manifest that is to be seen."""
         held = self.held[repository]
         self.run(self.registries[worker].manifests.delete(repository, digest, actor=ACTOR))
-        held.manifests[digest].restorable_until = self.now + WEEK
-        for tag in held.manifests[digest].tags:
-            del held.tags[tag]
-
-    @rule(repository=repositories, worker=workers, data=st.data())
-    def restore_manifest(self, repository: str, worker: int, data: st.DataObject) -> None:
-        """What was deleted within the week comes back with its tags; later it may, or not."""
-        held = self.held[repository]
-        gone = sorted(one for one, content in held.manifests.items() if content.restorable_until is not None)
-        if not gone:
-            return
-        digest = data.draw(st.sampled_from(gone))
         content = held.manifests[digest]
+        content.restorable_until, content.unneeded_until = self.now + WEEK, None
+        for tag in sorted(content.tags):
+            held.remove(tag)
+            content.tags.add(tag)
+
+    @precondition(lambda self: self.known(shown=False))
+    @rule(worker=workers, data=st.data())
+    def restore_manifest(self, worker: int, data: st.DataObject) -> None:
+        """What was deleted within the week comes back with its tags; later it may, or not."""
+        self.counts["restore manifest"] += 1
+        repository, digest = data.draw(st.sampled_from(self.known(shown=False)))
+        held = self.held[repository]
+        content, was_hidden = held.manifests[digest], not self.is_there(repository, digest)
         try:
             back = self.run(self.registries[worker].manifests.restore(repository, digest, actor=ACTOR))
         except NotRestorable:
-            assert content.restorable_until is not None
-            assert content.restorable_until <= self.now
+            assert held.comes_back_until(digest) <= self.now
             return
         assert set(back) >= content.tags - held.tags.keys()
-        content.restorable_until, content.tags = None, set(back)
+        self.restored(content, was_hidden=was_hidden)
+        content.tags = set()
         for tag in back:
             assert tag not in held.tags
-            held.tags[tag] = digest
+            held.point(tag, digest)
 
-    @rule(repository=repositories, worker=workers, really=st.integers(0, 3))
-    def delete_repository(self, repository: str, worker: int, really: int) -> None:
-        """With all it holds; now and then, as little is left to do afterwards."""
+    def is_there(self, repository: str, digest: Digest) -> bool:
+        """Whether the registry shows this manifest."""
+        try:
+            self.run(self.registries[0].manifests.find(repository, digest))
+        except ManifestUnknown:
+            return False
+        return True
+
+    def restored(self, content: Content, *, was_hidden: bool) -> None:
+        """It is to be seen; if it was before, a rule may still be after it."""
+        content.restorable_until = None
+        if was_hidden:
+            content.unneeded_until = None
+        self.is_seen(content)
+
+    @precondition(lambda self: self.known())
+    @rule(tag=tags, worker=workers, data=st.data())
+    def restore_tag(self, tag: str, worker: int, data: st.DataObject) -> None:
+        """It points again to something that was there, deleted or not."""
+        self.counts["restore tag"] += 1
+        repository, digest = data.draw(st.sampled_from(self.known()))
         held = self.held[repository]
-        if really:
+        content, was_hidden = held.manifests[digest], not self.is_there(repository, digest)
+        restoring = self.registries[worker].tags.restore(repository, tag, digest=digest, at=None, actor=ACTOR)
+        try:
+            self.run(restoring)
+        except NotRestorable:
+            assert held.comes_back_until(digest) <= self.now
             return
+        if content.restorable_until is not None:
+            content.tags = set()
+        self.restored(content, was_hidden=was_hidden)
+        held.point(tag, digest)
+
+    @rule(repository=repositories, worker=workers, really=st.integers(0, 3), between=st.lists(workers, max_size=4))
+    def delete_repository(self, repository: str, worker: int, really: int, between: list[int]) -> None:
+        """With all it holds; mostly to bring it back soon, as little is left to do without it."""
+        self.hide_repository(repository, worker)
+        if really and repository in self.hidden:
+            for which in between:
+                self.run(self.step(which))
+            self.show_repository(repository, worker)
+
+    def hide_repository(self, repository: str, worker: int) -> None:
+        """Delete it."""
+        held = self.held[repository]
         try:
             self.run(self.registries[worker].repositories.delete(repository, actor=ACTOR))
         except NameUnknown:
             assert not held.manifests
             assert not any(until > self.now for until in held.promised.values())
             return
+        self.counts["delete repository"] += 1
+        self.judged.pop(repository, None)
         if held.manifests:
             self.hidden[repository] = (held, self.now + WEEK)
         self.held[repository] = Held()
 
-    @rule(repository=repositories, worker=workers)
-    def restore_repository(self, repository: str, worker: int) -> None:
+    @precondition(lambda self: self.hidden)
+    @rule(worker=workers, data=st.data())
+    def restore_repository(self, worker: int, data: st.DataObject) -> None:
+        """One that was deleted."""
+        self.show_repository(data.draw(st.sampled_from(sorted(self.hidden))), worker)
+
+    def show_repository(self, repository: str, worker: int) -> None:
         """The last one of this name, within the week."""
         hidden = self.hidden.get(repository)
         try:
@@ -278,6 +401,8 @@ class Lifecycle(RuleBasedStateMachine):
             assert self.held[repository].manifests
             return
         assert hidden is not None
+        self.counts["restore repository"] += 1
+        self.judged.pop(repository, None)
         self.held[repository] = hidden[0]
         del self.hidden[repository]
 
@@ -287,25 +412,87 @@ class Lifecycle(RuleBasedStateMachine):
         span = timedelta(hours=hours)
         self.run(self.databases[0].write(_age, span))
         self.now += span
+        for one in itertools.chain.from_iterable(self.judged.values()):
+            one.seen = replace(one.seen, pushed=one.seen.pushed - span)
+
+    # -- retention
+
+    @precondition(lambda self: self.tagged())
+    @rule(worker=workers, data=st.data())
+    def judge(self, worker: int, data: st.DataObject) -> None:
+        """A rule lets some tags go, which are removed in another step, or never."""
+        self.counts["judge"] += 1
+        repository = data.draw(st.sampled_from(self.tagged()))
+        held = self.held[repository]
+        seen = self.run(self.databases[worker].read(retention.page, repository, after="", limit=10))
+        assert {one.name: one.digest for one in seen} == held.tags
+        some = data.draw(st.sets(st.sampled_from(sorted(held.tags)), min_size=1))
+        self.judged[repository] = [Judged(one, held.moves[one.name]) for one in seen if one.name in some]
+
+    @precondition(lambda self: self.tagged())
+    @rule(worker=workers, data=st.data())
+    def retain(self, worker: int, data: st.DataObject) -> None:
+        """What was judged goes, unless it changed meanwhile, and takes along what only it held."""
+        if not self.judged:
+            self.judge(worker, data)
+        self.counts["retention"] += 1
+        repository = data.draw(st.sampled_from(sorted(self.judged)))
+        judged, held = self.judged.pop(repository), self.held[repository]
+        doomed = [Doomed(one.seen, "a rule") for one in judged]
+        guard = TagGuard(self.registries[worker].rules, repository, "retention")
+        removing = self.databases[worker].write(
+            retention.remove, repository, doomed, actor="retention", undo=WEEK, guard=guard
+        )
+        gone = self.run(removing)
+        assert gone == [one.seen.name for one in judged if one.moves == held.moves[one.seen.name]]
+        for tag in gone:
+            self.unneeded(held, held.remove(tag))
+
+    def unneeded(self, held: Held, digest: Digest) -> None:
+        """Nothing holds it any more, as far as the rule is concerned; nor, because of it, what it holds."""
+        content = held.manifests.get(digest)
+        if content is None or held.is_held(digest):
+            return
+        content.unneeded_until = self.now + WEEK
+        for one in content.children:
+            self.unneeded_below(held, one)
+
+    def unneeded_below(self, held: Held, digest: Digest) -> None:
+        """As above; whether it is held is found out whenever what named it goes."""
+        content = held.manifests[digest]
+        if content.restorable_until is None:
+            content.unneeded_until = self.now + WEEK
+        for one in content.children:
+            self.unneeded_below(held, one)
 
     # -- collectors
 
-    @rule(which=workers, steps=st.integers(1, 8))
-    def collect(self, which: int, steps: int) -> None:
-        """The next steps of one of them."""
+    @rule(
+        which=workers,
+        steps=st.integers(1, 12),
+        at_once=st.integers(0, 9),
+        hours=st.sampled_from([0, 0, 0, 0.6, 1.1, 25, 24 * 8]),
+    )
+    def collect(self, which: int, steps: int, at_once: int, hours: float) -> None:
+        """The next steps of one of them, after a while; now and then it was told to spare nothing that is deleted."""
+        self.time_passes(hours)
         for _ in range(steps):
-            self.run(self.step(which))
+            if self.run(self.step(which, grace=timedelta() if at_once == 0 else NO_GRACE)):
+                self.counts[f"collector {which}"] += 1
 
-    async def step(self, which: int) -> bool:
+    async def step(self, which: int, *, grace: timedelta = NO_GRACE) -> bool:
         """Read the queue; look; delete bytes; forget. False when there was nothing to do."""
         collector, database = self.collectors[which], self.databases[which]
         if not collector.entries:
-            collector.entries = await database.read(due.ready, limit=4)
+            ahead = timedelta() if grace else NO_GRACE
+            collector.entries = await database.read(due.ready, limit=4, ahead=ahead)
             return bool(collector.entries)
         if not collector.looks:
             collector.looks = await database.write(
-                rounds.collect, collector.entries, grace=NO_GRACE, readers=timedelta(minutes=1), undo=WEEK
+                rounds.collect, collector.entries, grace=grace, readers=timedelta(minutes=1), undo=WEEK
             )
+            if not grace:
+                self.forget_undo()
         elif not collector.deleted:
             for look in collector.looks.values():
                 for one in look.doomed:
@@ -316,25 +503,23 @@ class Lifecycle(RuleBasedStateMachine):
             self.collectors[which] = Collector()
         return True
 
+    def forget_undo(self) -> None:
+        """What is deleted by now need not come back any more."""
+        for held in self.held.values():
+            held.forget_undo(self.now)
+        for name, (held, until) in self.hidden.items():
+            held.forget_undo(self.now)
+            self.hidden[name] = (held, min(until, self.now))
+
     # -- what must hold
 
     def is_safe(self, repository: str, digest: Digest) -> bool:
         """Whether the blob has to be there: promised, or named by a manifest that is to be seen or can come back."""
         held = self.held[repository]
         named = any(
-            digest in content.blobs and (content.restorable_until is None or content.restorable_until > self.now)
-            for content in held.manifests.values()
+            digest in content.blobs and held.comes_back_until(one) > self.now for one, content in held.manifests.items()
         )
         return named or held.promised.get(digest, timedelta()) > self.now
-
-    def show(self, repository: str, digest: Digest, content: Content, tag: str) -> None:
-        """A manifest was taken."""
-        held = self.held[repository]
-        if tag in held.tags:
-            held.manifests[held.tags[tag]].tags.discard(tag)
-        content.tags.add(tag)
-        held.manifests[digest] = content
-        held.tags[tag] = digest
 
     @invariant()
     def rows_fit(self) -> None:
@@ -353,7 +538,7 @@ class Lifecycle(RuleBasedStateMachine):
             for tag, digest in held.tags.items():
                 assert (await registry.manifests.find(repository, tag)).digest == digest
             for digest, content in held.manifests.items():
-                if content.restorable_until is None:
+                if held.is_shown(digest):
                     await registry.manifests.find(repository, digest)
                     for one in content.blobs:
                         await self.check_bytes(registry, repository, one)
@@ -373,10 +558,9 @@ class Lifecycle(RuleBasedStateMachine):
             self.run(self.drain())
             needed = {
                 one
-                for held in self.held.values()
-                for content in held.manifests.values()
-                if content.restorable_until is None or self.is_child(held, content)
-                for one in content.blobs
+                for repository, held in self.held.items()
+                for digest in self.kept(repository, held)
+                for one in held.manifests[digest].blobs
             }
             left = self.run(self.databases[0].read(lambda c: set(c.scalars(select(schema.blob.c.digest)))))
             assert left == needed
@@ -386,13 +570,17 @@ class Lifecycle(RuleBasedStateMachine):
             self.runner.close()
             shutil.rmtree(self.folder)
 
-    def is_child(self, held: Held, content: Content) -> bool:
-        """Deleted, but an index that is to be seen, or one that is its child, names it."""
-        digest = next(one for one, each in held.manifests.items() if each is content)
-        return any(
-            digest in other.children and (other.restorable_until is None or self.is_child(held, other))
-            for other in held.manifests.values()
-        )
+    def kept(self, repository: str, held: Held) -> Iterator[Digest]:
+        """Manifests that are to be seen, and what they name, deleted or not."""
+        ahead = [
+            digest
+            for digest, content in held.manifests.items()
+            if content.restorable_until is None and (held.is_shown(digest) or self.is_there(repository, digest))
+        ]
+        while ahead:
+            digest = ahead.pop()
+            yield digest
+            ahead += held.manifests[digest].children
 
     async def drain(self) -> None:
         """Both collectors work until nothing is due, again and again as time passes."""
@@ -432,13 +620,17 @@ def _forget(c: Connection, looks: dict[Entry, Look]) -> None:
 
 
 def run(empty_database: EmptyDatabase) -> None:
-    chosen = settings(
-        max_examples=max(1, FULL // _STEPS),
-        stateful_step_count=_STEPS,
-        deadline=None,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
-    )
-    run_state_machine_as_test(partial(Lifecycle, empty_database), settings=chosen)  # type: ignore[arg-type] # takes any function, as it says
+    counts: Counter[str] = Counter()
+    while counts.total() < FULL or counts.keys() != KINDS:
+        chosen = settings(
+            max_examples=max(10, min(FULL - counts.total(), _STEPS_PER_LINE) // _STEPS + 1),
+            stateful_step_count=_STEPS,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+        )
+        machine: Any = partial(Lifecycle, empty_database, counts)  # takes any function, as it says
+        run_state_machine_as_test(machine, settings=chosen)
+        print(f"\n{counts.total()} steps: {dict(sorted(counts.items()))}", flush=True)  # noqa: T201 - for `make lifecycle`
 
 
 def test_nothing_is_lost_and_nothing_is_left(sqlite_template: Path) -> None:

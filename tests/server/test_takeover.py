@@ -5,8 +5,10 @@ import random
 import signal
 import sqlite3
 import subprocess
+import sys
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from tests.support import docker_registry, pushing, stackyard, tools
@@ -17,13 +19,20 @@ from tests.support.trees import FOREIGN, Tree
 
 from stackyard.oci import layout
 
+PROGRAM = Path(sys.executable).with_name("stackyard")
+THEIRS = {"validation": {"manifests": {"urls": {"allow": ["^https://example.com/"]}}}}
+UNTAGGED = ("--delete-untagged",)
+Answers = dict[str, tuple[int, str | None, str | None, bytes]]
+
 
 def fill(server: Running) -> dict[str, Descriptor]:
-    """Multi-arch, foreign layers, tags that were moved and deleted, half an upload."""
+    """Multi-arch, foreign layers, tags that were moved and deleted, and half an upload."""
     foreign = {"mediaType": FOREIGN, "digest": pushing.of(b"windows"), "size": 7, "urls": ["https://example.com/w"]}
     layer = pushing.blob(server, "team/app", b"layer" * 1000)
     arm, amd = (pushing.image(server, "team/app", "", layer, config=each) for each in (b'"arm"', b'"amd"'))
     made = {"index": pushing.index(server, "team/app", "v1", arm, amd)}
+    made["moved index"] = pushing.index(server, "team/app", "moved", arm)
+    pushing.index(server, "team/app", "moved", amd)
     made["moved from"] = pushing.image(server, "team/app", "latest", layer, config=b'"old"')
     made["latest"] = pushing.image(server, "team/app", "latest", layer, config=b'"new"')
     made["deleted"] = pushing.image(server, "team/app", "deleted", layer, config=b'"deleted"')
@@ -39,30 +48,73 @@ def fill(server: Running) -> dict[str, Descriptor]:
         },
     )
     assert server.request("DELETE", f"/v2/team/app/manifests/{made['deleted']['digest']}").status == 202
-    assert server.request("POST", "/v2/half/blobs/uploads/").status == 202
+    for repository in ("half", "team/app"):
+        started = server.request("POST", f"/v2/{repository}/blobs/uploads/")
+        place = urlsplit(started.headers["Location"])
+        headers = {"Content-Type": "application/octet-stream"}
+        sent = server.request("PATCH", f"{place.path}?{place.query}", headers=headers, body=b"half of a layer" * 1000)
+        assert (started.status, sent.status) == (202, 202)
     return made
 
 
-def collect(server: Running) -> None:
+def collect(server: Running, *options: str) -> None:
     """Distribution's own garbage collection, on a stopped server."""
     registry = tools.path("docker-registry")
-    subprocess.run([registry, "garbage-collect", str(server.config)], check=True, capture_output=True)
+    subprocess.run([registry, "garbage-collect", *options, str(server.config)], check=True, capture_output=True)
 
 
-@pytest.mark.parametrize("collected", [False, True], ids=["as it was", "after its own collection"])
-def test_a_volume_of_docker_registry_is_served_byte_for_byte(tmp_path: Path, collected: bool) -> None:
-    theirs = {"validation": {"manifests": {"urls": {"allow": ["^https://example.com/"]}}}}
-    with docker_registry.start(theirs, folder=tmp_path) as server:
+def answers(server: Running, made: dict[str, Descriptor]) -> Answers:
+    """How every tag, every manifest that was made, and all that they name is answered."""
+    found: Answers = {}
+    for repository in json.loads(server.request("GET", "/v2/_catalog?n=1000").body)["repositories"]:
+        listed = server.request("GET", f"/v2/{repository}/tags/list")
+        for tag in json.loads(listed.body).get("tags") or ():
+            _ask(server, found, repository, tag)
+    for name, one in made.items():
+        _ask(server, found, "team" if name == "docker" else "team/app", one["digest"])
+    return found
+
+
+def _ask(server: Running, found: Answers, repository: str, reference: str) -> None:
+    url = f"{repository}/manifests/{reference}"
+    if url in found:
+        return
+    got = server.manifest(repository, reference)
+    if got.status != 200:
+        found[url] = (got.status, None, None, b"")
+        return
+    found[url] = (200, got.headers["Docker-Content-Digest"], got.headers["Content-Type"], got.body)
+    document = json.loads(got.body)
+    for child in document.get("manifests", ()):
+        _ask(server, found, repository, child["digest"])
+    for one in (document.get("config"), *document.get("layers", ())):
+        if one:
+            url = f"{repository}/blobs/{one['digest']}"
+            blob = server.request("GET", f"/v2/{url}")
+            found[url] = (blob.status, None, None, blob.body if blob.status == 200 else b"")
+
+
+@pytest.mark.parametrize(
+    "collected",
+    [None, (), UNTAGGED],
+    ids=["as it was", "after its own collection", "after one that deleted what has no tag, images of indexes too"],
+)
+def test_a_volume_of_docker_registry_is_served_byte_for_byte(tmp_path: Path, collected: tuple[str, ...] | None) -> None:
+    with docker_registry.start(THEIRS, folder=tmp_path) as server:
         made = fill(server)
-        before = pushing.served(server)
-    if collected:
-        collect(server)
+    if collected is not None:
+        collect(server, *collected)
+    with docker_registry.start(THEIRS, folder=tmp_path) as server:
+        before = answers(server, made)
     tree = Tree(tmp_path / "data").everything()
 
     with stackyard.start({}, folder=tmp_path) as ours:
-        assert pushing.served(ours) == before  # while it is read, perhaps
+        assert answers(ours, made) == before  # while it is read, perhaps
         assert ours.manifest("team/app", "deleted").status == 404
-        assert ours.manifest("team/app", made["moved from"]["digest"]).status == 200
+        assert ours.request("GET", "/v2/half/tags/list").status == 404
+        for name in ("moved from", "moved index"):
+            status = ours.manifest("team/app", made[name]["digest"]).status
+            assert status == (404 if collected == UNTAGGED else 200)
         ours.process.wait_for(lambda: "the volume is imported" in ours.log, "the import")
         assert "Warning" not in ours.request("GET", "/v2/_catalog").headers
     assert Tree(tmp_path / "data").everything() == tree
@@ -140,33 +192,50 @@ def test_half_a_volume_is_refused(tmp_path: Path) -> None:
     assert not (tree.root / "stackyard").exists()
 
 
+@pytest.mark.timeout(300)  # eight servers, one after the other
 def test_docker_registry_serves_the_volume_afterwards_and_we_after_it(tmp_path: Path) -> None:
-    """There and back, twice, with its own collection in between: everything, old and new, is there all the time."""
-    folder, theirs = tmp_path, {"validation": {"manifests": {"urls": {"allow": ["^https://example.com/"]}}}}
-    with docker_registry.start(theirs, folder=folder) as server:
+    """There and back, twice, with its own collection in between, and then without a database.
+
+    Everything, old and new, tagged or not, is there all the time.
+    """
+    with docker_registry.start(THEIRS, folder=tmp_path) as server:
         made = fill(server)
-    with stackyard.start({}, folder=folder) as ours:
+    with stackyard.start({}, folder=tmp_path) as ours:
         shared = {"mediaType": pushing.LAYER, "digest": pushing.of(b"layer" * 1000), "size": 5000}
         fresh = pushing.blob(ours, "team/new", b"fresh")
         assert ours.request("POST", f"/v2/team/new/blobs/uploads/?mount={shared['digest']}&from=team/app").status == 201
         arm, amd = (pushing.image(ours, "team/new", "", fresh, shared, config=each) for each in (b'"1"', b'"2"'))
         pushing.index(ours, "team/new", "v1", arm, amd)
-        pushing.image(ours, "team/app", "latest", shared, config=b'"newest"')
+        made["newest"] = pushing.image(ours, "team/app", "latest", shared, config=b'"newest"')
+        made["new, untagged"] = pushing.image(ours, "team/app", "", shared, config=b'"untagged"')
         pushing.manifest(ours, "team/app", "again", json.loads(ours.manifest("team/app", "v1").body))
         assert ours.request("DELETE", f"/v2/team/app/manifests/{made['moved from']['digest']}").status == 202
         assert ours.request("DELETE", "/v2/team/app/manifests/v1").status == 202
         longer = pushing.blob(ours, "team/new", b"sha512", digest=pushing.of(b"sha512", "sha512"))
         pushing.image(ours, "team/new", "sha512", longer)
-        after = pushing.served(ours)
+        after = answers(ours, made)
         followed(ours)
+    gone = {url for url, answer in after.items() if answer[0] != 200}
+    windows = f"team/blobs/{pushing.of(b'windows')}"
+    assert gone == {windows, *(f"team/app/manifests/{made[one]['digest']}" for one in ("deleted", "moved from"))}
 
     for _ in range(2):
-        with docker_registry.start(theirs, folder=folder) as server:
-            assert pushing.served(server) == after
-            assert server.manifest("team/app", made["moved from"]["digest"]).status == 404
+        with docker_registry.start(THEIRS, folder=tmp_path) as server:
+            assert answers(server, made) == after
         collect(server)
-    with stackyard.start({}, folder=folder) as ours:
-        assert pushing.served(ours) == after
+    with stackyard.start({}, folder=tmp_path) as ours:
+        assert answers(ours, made) == after
+        followed(ours)
+
+    for file in (ours.data / layout.OWN).glob("stackyard.db*"):
+        file.unlink()
+    recovered = subprocess.run([PROGRAM, "recover", str(ours.config)], capture_output=True, text=True, check=False)
+    assert recovered.returncode == 0, recovered.stderr
+    with stackyard.start({}, folder=tmp_path) as ours:
+        assert answers(ours, made) == after
+        followed(ours)
+    with docker_registry.start(THEIRS, folder=tmp_path) as server:
+        assert answers(server, made) == after
 
 
 def test_an_import_goes_on_after_kill_9_at_any_moment(tmp_path: Path) -> None:

@@ -47,6 +47,14 @@ def small(folder: Path, name: str, *, layers: int = 2, architecture: str = "amd6
     return layout.finish(name, manifest, config)
 
 
+def shared(folder: Path, name: str, layers: Sequence[bytes]) -> Image:
+    """An image with a layer for each of these contents: other images of the same contents have the same layers."""
+    layout = _Layout(folder)
+    blobs = [_Blob.gzipped(tar({f"file-{_digest(content)[7:19]}": content})) for content in layers]
+    manifest, config = _image(layout, blobs, "amd64")
+    return layout.finish(name, manifest, config)
+
+
 def big(folder: Path, name: str, *, size: int) -> Image:
     """An image whose one layer holds `size` bytes that no compression makes smaller."""
     layout = _Layout(folder)

@@ -92,7 +92,13 @@ def serve() -> Iterator[Server]:
     user = _as_another(folder)
     data = folder / "data"
     run(*user, binaries / "initdb", "-D", data, "-U", _USER, "-A", "trust", "--no-sync", cwd=folder)
-    settings = ("listen_addresses=", "fsync=off", "full_page_writes=off", "max_connections=50", "deadlock_timeout=50ms")
+    settings = (
+        "listen_addresses=",
+        "fsync=off",
+        "full_page_writes=off",
+        "max_connections=100",
+        "deadlock_timeout=50ms",
+    )
     options = [f"--{setting}" for setting in settings]
     server = Server(folder, [*user, binaries / "postgres", "-D", data, "-k", folder, *options])
     try:

@@ -6,8 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
+import structlog
+
 from stackyard.registry import failures
 from stackyard.registry.jobs import Jobs, Kind
+from stackyard.registry.leases import LeaseLost
+
+log = structlog.get_logger("stackyard.jobs")
 
 _LOOK = 0.5  # seconds between two looks for work: one read each
 _STEP_BACK = 3.0  # seconds before a kind that another process does, or that failed, is tried again
@@ -55,6 +60,8 @@ class Runner:
         try:
             if await self.jobs.do(kind, self.kinds[kind]):
                 return
-        except Exception as error:  # the disk may be full, the database away or the lease lost
+        except LeaseLost:
+            log.warning("jobs were taken over by another process", kind=kind)
+        except Exception as error:  # the disk may be full, or the database away
             failures.tell("jobs of this kind cannot be done now; trying again", error, kind=kind)
         await asyncio.sleep(_STEP_BACK)

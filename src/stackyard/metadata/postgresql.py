@@ -28,8 +28,9 @@ from stackyard.metadata.prepared import Prepared, Row
 _RACES = frozenset({"40001", "40P01", "23505"})
 _ATTEMPTS = 10
 _DISK_FULL = "53100"
-# By class: connections, resources, the operator (restart, cancel), the system. And a lock that nobody let go.
-_UNAVAILABLE = frozenset({"08", "53", "57", "58", "55P03"})
+# By class: connections, resources, the operator (restart, cancel), the system. And a lock that nobody let go, and a
+# transaction that was ended as this process stood still in it.
+_UNAVAILABLE = frozenset({"08", "53", "57", "58", "55P03", "25P03"})
 # Any number will do that no other program uses as an advisory lock in this database.
 _MIGRATION_LOCK = 0x57AC4A4D
 # The last one comes when a connection ends between two steps of one operation.
@@ -38,8 +39,9 @@ _Find = Callable[[tuple[Any, ...]], Any]
 _DIALECT = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
 _SETTINGS = {
     "application_name": "stackyard",
-    # A node that hangs inside a transaction must not hold its locks for ever.
-    "idle_in_transaction_session_timeout": "60s",
+    # A process that stands still inside a transaction loses its locks well before those who wait for them give up: a
+    # frozen collector must cost a push some seconds, and not fail it.
+    "idle_in_transaction_session_timeout": "10s",
     "lock_timeout": "30s",
 }
 

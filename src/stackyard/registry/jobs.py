@@ -11,7 +11,7 @@ import structlog
 
 from stackyard.metadata import jobs
 from stackyard.metadata.database import Database
-from stackyard.metadata.errors import LeaseLost
+from stackyard.metadata.errors import DatabaseUnavailable, LeaseLost
 from stackyard.metadata.jobs import Job
 from stackyard.oci.errors import JobUnknown
 from stackyard.registry import failures
@@ -164,7 +164,7 @@ class Jobs:
 
 
 async def _outcome(work: Work, function: Kind) -> tuple[str, dict[str, Any]]:
-    """The state in which the job ended, and its result. Raises LeaseLost."""
+    """The state in which the job ended, and its result. Raises LeaseLost and DatabaseUnavailable: it is open still."""
     job = work.job
     try:
         if job.cancelled:
@@ -172,7 +172,7 @@ async def _outcome(work: Work, function: Kind) -> tuple[str, dict[str, Any]]:
         return jobs.DONE, dict(await function(work, job.request))
     except Cancelled:
         return jobs.CANCELLED, {}
-    except LeaseLost:
+    except (LeaseLost, DatabaseUnavailable):
         raise
     except Exception as error:
         refused = failures.refusal(error)

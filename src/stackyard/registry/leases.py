@@ -26,6 +26,7 @@ T = TypeVar("T")
 log = structlog.get_logger("stackyard.jobs")
 
 _RETRY = 0.2  # seconds
+_TO_OUTLAST = 1.5  # spans, as there are moments between two tries, and before the first
 
 SPAN = timedelta(seconds=30)
 """How long a holder that says nothing keeps a lease: a crash costs the work so much."""
@@ -98,7 +99,10 @@ class Leases:
             await asyncio.shield(self.database.write_relaxed(leases.release, grant))
 
     async def insist(self, name: str, work: Callable[[Lease], Awaitable[T]], *, patience: timedelta) -> T:
-        """As `run`, waiting for another holder to end. Raises Unavailable after `patience`."""
+        """As `run`, waiting for another holder to end. Raises Unavailable after `patience`.
+
+        A holder that died or stands still is outwaited, whatever the patience is.
+        """
         done: list[T] = []
 
         async def remember(lease: Lease) -> bool:
@@ -106,7 +110,7 @@ class Leases:
             return True
 
         try:
-            async with asyncio.timeout(patience.total_seconds()) as limit:
+            async with asyncio.timeout(max(patience, self.span * _TO_OUTLAST).total_seconds()) as limit:
                 while True:
                     if await self.run(name, _unlimited(limit, remember)):
                         return done[0]
