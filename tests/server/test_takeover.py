@@ -169,6 +169,29 @@ def test_docker_registry_serves_the_volume_afterwards_and_we_after_it(tmp_path: 
         assert pushing.served(ours) == after
 
 
+def test_what_docker_registry_collected_is_pushed_again_and_not_taken_to_be_here(tmp_path: Path) -> None:
+    """Its collection removes what no manifest names. Our rows tell of that for a while, and promise nothing of it."""
+    with docker_registry.start({}, folder=tmp_path) as theirs:
+        pass
+    with stackyard.start({}, folder=tmp_path) as ours:
+        lone, layer = pushing.blob(ours, "a", b"lone"), pushing.blob(ours, "a", b"layer")
+        image = pushing.image(ours, "a", "v1", layer)
+        kept = pushing.image(ours, "a", "kept", pushing.blob(ours, "a", b"kept"), config=b"1")
+        assert ours.request("DELETE", f"/v2/a/manifests/{image['digest']}").status == 202
+        followed(ours)
+    collect(theirs)
+
+    with stackyard.start({}, folder=tmp_path) as ours:
+        assert ours.request("HEAD", f"/v2/a/blobs/{lone['digest']}").status == 404
+        assert ours.request("POST", f"/v2/b/blobs/uploads/?mount={layer['digest']}&from=a").status == 202
+        pushing.image(ours, "b", "v1", pushing.blob(ours, "b", b"layer"))
+        assert ours.request("GET", f"/v2/b/blobs/{layer['digest']}").body == b"layer"
+        assert ours.manifest("a", "kept").status == 200
+        assert ours.request("GET", f"/v2/a/blobs/{pushing.of(b'kept')}").body == b"kept"
+        ours.process.wait_for(lambda: "did docker-registry collect its garbage" in ours.log, "the look at the files")
+        assert ours.manifest("a", kept["digest"]).status == 200
+
+
 def test_an_import_goes_on_after_kill_9_at_any_moment(tmp_path: Path) -> None:
     tree = Tree(tmp_path / "data")
     for number in range(400):

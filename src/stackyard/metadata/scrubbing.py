@@ -39,6 +39,12 @@ _PAGE = Prepared(
     .order_by(blob.c.id)
     .limit(bindparam("limit"))
 )
+_LIVE = Prepared(
+    select(blob.c.id, blob.c.digest, blob.c.location, blob.c.size)
+    .where(blob.c.digest >= bindparam("first"), blob.c.digest <= bindparam("last"), blob.c.state == LIVE)
+    .order_by(blob.c.digest)
+    .limit(bindparam("limit"))
+)
 _VERIFY = Prepared(
     blob.update().where(blob.c.id == bindparam("blob_id"), blob.c.state == LIVE).values(verified_at=clock.now())
 )
@@ -87,6 +93,14 @@ def page(c: Connection, *, after: int, limit: int) -> list[Copy]:
     return [
         Copy(blob_id, digest, location, size, state == "quarantined")
         for blob_id, digest, location, size, state in _PAGE.all(c, after=after, limit=limit)
+    ]
+
+
+def live(c: Connection, first: str, last: str, *, limit: int) -> list[Copy]:
+    """Copies that are shown, by digest, from `first` to `last`."""
+    return [
+        Copy(blob_id, digest, location, size, quarantined=False)
+        for blob_id, digest, location, size in _LIVE.all(c, first=first, last=last, limit=limit)
     ]
 
 

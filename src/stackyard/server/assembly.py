@@ -131,7 +131,7 @@ class Assembly:
         audit = self.config.stackyard.audit
         jobs.append(Trimming(registry, audit.keep, audit.entries).run())
         jobs += [registry.collection.keep(), registry.scrub.keep(), registry.quotas.keep()]
-        jobs.append(registry.space.keep())
+        jobs += [registry.space.keep(), registry.presence.keep(registry.jobs.leases)]
         jobs.append(Follow(registry, importing, follow=self.config.stackyard.distribution.follow).run())
         jobs.append(registry.cleanup.keep(self.config.stackyard.retention.schedule))
         if registry.settings.untagged:
