@@ -169,6 +169,28 @@ def test_docker_registry_serves_the_volume_afterwards_and_we_after_it(tmp_path: 
         assert pushing.served(ours) == after
 
 
+def test_what_docker_registry_took_meanwhile_is_served_at_the_next_start(tmp_path: Path) -> None:
+    """Without a word of command: new images, tags that were moved; and what was deleted here stays deleted."""
+    with stackyard.start({}, folder=tmp_path) as ours:
+        old = pushing.image(ours, "a", "v1", pushing.blob(ours, "a", b"one"))
+        pushing.image(ours, "a", "gone", pushing.blob(ours, "a", b"gone"), config=b'"gone"')
+        assert ours.request("DELETE", "/v2/a/manifests/gone").status == 202
+        followed(ours)
+        wait_until(lambda: known(ours), "the first look at the files")
+    with stackyard.start({}, folder=tmp_path) as ours:
+        assert "read again" not in ours.log
+    with docker_registry.start({}, folder=tmp_path) as theirs:
+        pushing.image(theirs, "a", "v1", pushing.blob(theirs, "a", b"two"), config=b'"2"')
+        pushing.image(theirs, "new", "v1", pushing.blob(theirs, "new", b"three"))
+        before = pushing.served(theirs)
+
+    with stackyard.start({}, folder=tmp_path) as ours:
+        assert pushing.served(ours) == before
+        assert ours.manifest("a", old["digest"]).status == 200
+        assert ours.manifest("a", "gone").status == 404
+        assert "another registry pushed to the volume" in ours.log
+
+
 def test_what_docker_registry_collected_is_pushed_again_and_not_taken_to_be_here(tmp_path: Path) -> None:
     """Its collection removes what no manifest names. Our rows tell of that for a while, and promise nothing of it."""
     with docker_registry.start({}, folder=tmp_path) as theirs:
@@ -242,3 +264,10 @@ def followed(server: Running) -> None:
     """The follower has nothing left to do."""
     with sqlite3.connect(server.data / layout.DATABASE) as database:
         wait_until(lambda: database.execute("SELECT count(*) FROM follow").fetchone() == (0,), "the follower")
+
+
+def known(server: Running) -> bool:
+    """The folders of blobs were looked at and found right."""
+    with sqlite3.connect(server.data / layout.DATABASE) as database:
+        row = database.execute("SELECT state FROM lease WHERE name = 'presence'").fetchone()
+        return row is not None and row[0] is not None

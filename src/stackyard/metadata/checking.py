@@ -18,6 +18,7 @@ from stackyard.metadata.schema import (
     manifest_reference,
     repository,
     tag,
+    tombstone,
 )
 from stackyard.oci.digests import Digest
 
@@ -26,6 +27,9 @@ _KNOWN = Prepared(
 )
 _KNOWN_DIGESTS = Prepared(
     select(blob.c.digest).where(blob.c.digest.op("IN")(each(bindparam("digests", type_=TextList()))))
+)
+_REMEMBERED = Prepared(
+    select(tombstone.c.digest).where(tombstone.c.digest.op("IN")(each(bindparam("digests", type_=TextList()))))
 )
 _child = manifest.alias("child")
 _BROKEN = Prepared(
@@ -82,8 +86,8 @@ def unknown(c: Connection, locations: Sequence[str]) -> set[str]:
 
 
 def strange(c: Connection, digests: Sequence[Digest]) -> list[Digest]:
-    """Those that no row tells of, in order."""
-    known = set(_KNOWN_DIGESTS.column(c, digests=list(digests)))
+    """Those that no row tells of, nor told once, in order."""
+    known = {*_KNOWN_DIGESTS.column(c, digests=list(digests)), *_REMEMBERED.column(c, digests=list(digests))}
     return [each for each in digests if each not in known]
 
 

@@ -50,7 +50,7 @@ class Presence:
     doubtful: bool = False
     """Whether a row may tell of a file that is gone."""
     _turn: int = field(default=0)
-    """How often what is known had been renewed when this process began to doubt."""
+    """How often what is known had been renewed when this process began to doubt; 0: never yet."""
     _looked: bool = field(default=False)
     """Whether this process has looked at what changed before it: what changes later is our own work."""
 
@@ -70,6 +70,30 @@ class Presence:
         copies = [copy for one in wanted for copy in await self.database.read(scrubbing.live, one, one, limit=1)]
         await self._judge(copies, self.database.write)
 
+    async def strangers(self) -> int:
+        """How many blobs came to the volume that no row tells of, since what is known was renewed.
+
+        0 where nothing is known yet. To be asked before anybody of ours writes.
+        """
+        if self.files is None:
+            return 0
+        turn, known = _parsed(await self.database.read(leases.state, LEASE))
+        if not turn:
+            return 0
+        changed = [folder for folder, at in (await _times(self.files)).items() if known.get(folder) != at]
+        return sum([await self._count_strangers(folder) for folder in changed])
+
+    async def _count_strangers(self, folder: str) -> int:
+        assert self.files
+        algorithm = folder.partition("/")[0]
+        digests = [f"{algorithm}:{name}" for name in await self.files.folders(f"{layout.BLOBS}/{folder}")]
+        count = 0
+        for some in batches([Digest(each) for each in digests if is_digest(each)], _PAGE):
+            strange = await self.database.read(checking.strange, some)
+            sizes = await self.files.sizes([layout.blob(each, 0) for each in strange])
+            count += sum(size is not None for size in sizes)
+        return count
+
     async def keep(self, leased: Leases) -> None:
         """Look at what changed while nobody of ours was here, then keep what is known current; cancel to stop."""
         if self.files is not None:
@@ -79,7 +103,8 @@ class Presence:
         assert self.files
         if (await self.database.read(imports.progress)).state in ("listing", "reading"):
             return False  # whoever reads the volume looks at each file
-        return _parsed(await self.database.read(leases.state, LEASE))[1] != await _times(self.files)
+        turn, known = _parsed(await self.database.read(leases.state, LEASE))
+        return not turn or known != await _times(self.files)
 
     async def renew(self, lease: Lease) -> None:
         """What the rows tell of is there, or quarantined, as of now."""
@@ -96,7 +121,7 @@ class Presence:
 
     async def _look_through(self, folders: Sequence[str], lease: Lease) -> bool:
         """Quarantine what is not there. False when it seems to be the store that is not there."""
-        gone, strange, hurt = 0, 0, set[str]()
+        gone, hurt = 0, set[str]()
         for folder in folders:
             began = time.monotonic()
             algorithm, prefix = folder.split("/")
@@ -110,18 +135,11 @@ class Presence:
                 after = copies[-1].digest + "~"
                 await asyncio.sleep((time.monotonic() - began) * (1 / _SHARE - 1))
                 began = time.monotonic()
-            strange += await self._count_strange(folder)
         if gone:
             log.warning(
                 "blobs are gone that were here before: did docker-registry collect its garbage?",
                 blobs=gone,
                 tags=sorted(hurt),
-            )
-        if strange:
-            log.warning(
-                "there are blobs that were not pushed here: if docker-registry served this volume meanwhile, stop and "
-                "take over what is new with: stackyard import PATH",
-                blobs=strange,
             )
         return True
 
@@ -140,18 +158,6 @@ class Presence:
                 if tags:
                     log.error("a blob is gone: push it again", digest=copy.digest, tags=tags)
         return found
-
-    async def _count_strange(self, folder: str) -> int:
-        """Blobs in the folder that no row tells of."""
-        assert self.files
-        algorithm = folder.partition("/")[0]
-        digests = [f"{algorithm}:{name}" for name in await self.files.folders(f"{layout.BLOBS}/{folder}")]
-        count = 0
-        for some in batches([Digest(each) for each in digests if is_digest(each)], _PAGE):
-            strange = await self.database.read(checking.strange, some)
-            sizes = await self.files.sizes([layout.blob(each, 0) for each in strange])
-            count += sum(size is not None for size in sizes)
-        return count
 
 
 async def _times(files: SmallFiles) -> Times:
