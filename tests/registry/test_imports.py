@@ -298,6 +298,7 @@ async def test_manifests_linked_only_among_the_blobs_are_found_by_their_tags(reg
 async def test_what_else_lies_around_is_told_or_passed_over(registry: Registry, tree: Tree) -> None:
     image = tree.image("a", tag="v1")
     tree.upload("a")
+    tree.upload("never/finished")
     tree.link("a", "_layers", "sha256:" + "ab" * 32).with_suffix(".0a1b.tmp").write_bytes(b"")
     tree.link("a", "_layers", "sha384:" + "ab" * 48)
     tree.image("Old/b", tag="v1")
@@ -314,6 +315,7 @@ async def test_what_else_lies_around_is_told_or_passed_over(registry: Registry, 
         ("a/_layers/sha256/" + "ab" * 32 + "/link", "skipped: the blob's bytes are not there"),
         ("a/_layers/sha384", "skipped: digests by sha384 cannot be verified here"),
         ("a/_uploads/0a1b", "skipped: an upload that was not finished"),
+        ("never/finished/_uploads", "skipped: nothing was ever finished here"),
     ]
 
 

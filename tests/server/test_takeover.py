@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.cli.test_main import run
 from tests.support import docker_registry, pushing, stackyard, tools
 from tests.support.processes import wait_until
 from tests.support.pushing import Descriptor
@@ -93,9 +94,11 @@ def test_a_lost_database_is_not_taken_for_a_new_one(tmp_path: Path) -> None:
     before = sorted(server.data.rglob("*"))
 
     again = stackyard.launch({}, folder=tmp_path)
+    verb = run("repo", "list", "--config", server.config)
 
-    assert again.process.wait() == 1
+    assert again.process.wait() == verb.returncode == 1
     assert "stackyard recover CONFIG" in again.log
+    assert "stackyard recover CONFIG" in verb.stderr
     assert sorted(server.data.rglob("*")) == before
 
 
@@ -137,6 +140,18 @@ def test_half_a_volume_is_refused(tmp_path: Path) -> None:
 
     assert server.process.wait() == 1
     assert "half of a volume" in server.log
+    assert not (tree.root / "stackyard").exists()
+
+
+def test_the_other_half_of_a_volume_is_refused(tmp_path: Path) -> None:
+    tree = Tree(tmp_path / "data")
+    tree.image("a", tag="v1")
+    (tree.root / layout.REPOSITORIES).rename(tmp_path / "elsewhere")
+
+    server = stackyard.launch({}, folder=tmp_path)
+
+    assert server.process.wait() == 1
+    assert "holds blobs and no repositories: it is half of a volume" in server.log
     assert not (tree.root / "stackyard").exists()
 
 
