@@ -72,9 +72,11 @@ def test_a_volume_that_is_served_is_not_read_again(tmp_path: Path) -> None:
         server.process.wait_for(lambda: "the volume is imported" in server.log, "the import")
 
         done = run("import", server.data)
+        told = run("imported", "--config", server.config)
 
     assert (done.returncode, done.stdout) == (1, "")
     assert "stop it" in done.stderr
+    assert told.stdout == "1 manifests and 1 tags of 1 repositories are imported\n"
 
 
 @pytest.mark.parametrize("verb", ["import", "import --dry-run"])

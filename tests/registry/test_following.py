@@ -258,3 +258,29 @@ async def test_nothing_is_written_without_the_lease(registry: Registry, tree: Tr
     await Leases(database).run("follow", work)
 
     assert links(tree) == {}
+
+
+async def test_bytes_of_a_manifest_that_were_lost_are_written_again(registry: Registry, tree: Tree) -> None:
+    digest = await registry.imports.database.write(making.put, "a", making.pushed(b"manifest"), "v1")
+    await catch_up(registry)
+    path = tree.blob_path(digest)
+    path.write_bytes(b"damaged!")
+
+    await registry.scrub.run()
+    await catch_up(registry)
+
+    assert path.with_name("data.1").read_bytes() == b"manifest"
+    assert registry.following
+    assert await registry.following.unservable() == []
+
+
+async def test_what_nobody_is_shown_is_not_named_as_what_cannot_be_served(registry: Registry, tree: Tree) -> None:
+    for repository, content in (("a", b"shown"), ("b", b"deleted")):
+        await push(registry, repository, content)
+        tree.blob_path(Digest.of(content)).write_bytes(b"damaged")
+    await registry.imports.database.write(blobs.unlink, "b", Digest.of(b"deleted"), actor="user:alice", undo=WEEK)
+
+    await registry.scrub.run()
+
+    assert registry.following
+    assert await registry.following.unservable() == [(Digest.of(b"shown"), "its bytes are damaged: push it again")]

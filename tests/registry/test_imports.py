@@ -1,6 +1,9 @@
 """The import of a volume of Distribution's: all that is whole, nothing that is not, and no byte of it changed."""
 
 import asyncio
+import os
+import shutil
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +21,8 @@ from stackyard.oci import layout
 from stackyard.oci.digests import Digest
 from stackyard.oci.errors import BlobUnknown, DigestInvalid, ManifestUnknown, NameUnknown, Unavailable
 from stackyard.registry.collection import Held
+from stackyard.registry.leases import Leases
+from stackyard.registry.quotas import Quotas
 from stackyard.registry.registry import Registry
 from stackyard.registry.settings import Settings
 from stackyard.registry.uploads import Chunk
@@ -166,7 +171,7 @@ async def test_who_comes_late_changes_nothing(registry: Registry, tree: Tree, da
     digest = Digest((await registry.manifests.find("a", "v1")).digest)
 
     with pytest.raises(rows.Settled):
-        await database.write(rows.add_tags, "a", [rows.FoundTag("v2", digest, AT)])
+        await database.write(rows.add_tags, "a", [rows.FoundTag("v2", digest, AT)], undo=timedelta())
 
 
 async def test_the_catalogue_shows_what_is_still_to_be_read(registry: Registry, tree: Tree, database: Database) -> None:
@@ -293,6 +298,7 @@ async def test_manifests_linked_only_among_the_blobs_are_found_by_their_tags(reg
 async def test_what_else_lies_around_is_told_or_passed_over(registry: Registry, tree: Tree) -> None:
     image = tree.image("a", tag="v1")
     tree.upload("a")
+    tree.upload("never/finished")
     tree.link("a", "_layers", "sha256:" + "ab" * 32).with_suffix(".0a1b.tmp").write_bytes(b"")
     tree.link("a", "_layers", "sha384:" + "ab" * 48)
     tree.image("Old/b", tag="v1")
@@ -309,6 +315,7 @@ async def test_what_else_lies_around_is_told_or_passed_over(registry: Registry, 
         ("a/_layers/sha256/" + "ab" * 32 + "/link", "skipped: the blob's bytes are not there"),
         ("a/_layers/sha384", "skipped: digests by sha384 cannot be verified here"),
         ("a/_uploads/0a1b", "skipped: an upload that was not finished"),
+        ("never/finished/_uploads", "skipped: nothing was ever finished here"),
     ]
 
 
@@ -392,6 +399,74 @@ async def test_quotas_count_what_was_imported_and_refuse_none_of_it(
     (again,) = await database.read(quotas.page, limit=9)
     sizes = dict(await all_of(database, "SELECT digest, size FROM blob WHERE state = 'live'"))
     assert (again.used_bytes, again.used_repositories) == (sum(sizes.values()), 2)
+
+
+async def read_again(registry: Registry, database: Database) -> None:
+    """As after a time with docker-registry."""
+    await database.write(rows.begin, "listing")
+    await registry.imports.look()
+    await registry.imports.run(None)
+
+
+def written_later(tree: Tree, seconds: int = 3600) -> None:
+    """Everything on the volume was written so long after now."""
+    for path in tree.repository("").rglob("link"):
+        later = time.time() + seconds
+        os.utime(path, (later, later))
+
+
+async def test_a_tag_that_was_moved_on_the_volume_afterwards_is_moved_here(
+    registry: Registry, tree: Tree, database: Database
+) -> None:
+    old, new = tree.image("a", tag="v1", config=b"1"), tree.image("a", config=b"2")
+    await registry.imports.run(None)
+    tree.tag("a", "v1", new["digest"])
+    await read_again(registry, database)
+    assert (await registry.manifests.find("a", "v1")).digest == old["digest"]  # ours is no older
+
+    written_later(tree)
+    await read_again(registry, database)
+
+    assert (await registry.manifests.find("a", "v1")).digest == new["digest"]
+    assert await all_of(database, "SELECT digest, ended_by FROM tag_history") == [(old["digest"], "import")]
+
+
+async def test_what_was_deleted_here_comes_back_only_when_it_was_pushed_again_there(
+    registry: Registry, tree: Tree, database: Database
+) -> None:
+    image = tree.image("team/a", tree.layer("team/a", b"layer"), tag="v1")
+    await registry.imports.run(None)
+    await database.write(quotas.put, prefix="team/", max_bytes=1, max_repositories=1, source="api", actor="user:root")
+    await Quotas(database, Leases(database)).work()
+    await registry.manifests.remove("team/a", Digest(image["digest"]), actor="user:alice")
+    await database.write(blobs.unlink, "team/a", Digest.of(b"layer"), actor="user:alice", undo=timedelta(days=1))
+
+    await read_again(registry, database)  # nothing was written since
+    with pytest.raises(ManifestUnknown):
+        await registry.manifests.find("team/a", "v1")
+
+    written_later(tree)
+    await read_again(registry, database)
+    assert (await registry.manifests.find("team/a", "v1")).digest == image["digest"]
+    assert await registry.blobs.find("team/a", Digest.of(b"layer"))
+    (verified,) = await Quotas(database, Leases(database)).verify()
+    assert not verified.counting
+    assert verified.differences == []
+
+
+async def test_what_is_put_right_on_the_volume_is_told_no_more(
+    registry: Registry, tree: Tree, database: Database
+) -> None:
+    tree.image("a", tag="v1")
+    upload = tree.repository("a") / "_uploads"
+    tree.upload("a")
+    await registry.imports.run(None)
+    assert len(await problems(registry)) == 1
+
+    shutil.rmtree(upload)
+    await read_again(registry, database)
+
+    assert await problems(registry) == []
 
 
 async def test_nothing_is_collected_or_purged_before_everything_is_read(

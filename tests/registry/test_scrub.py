@@ -11,7 +11,7 @@ from sqlalchemy import text
 from tests.metadata.making import ACTOR, HOUR, child, put
 from tests.registry.making import push, push_image
 
-from stackyard.metadata import scrubbing
+from stackyard.metadata import imports, scrubbing
 from stackyard.metadata.database import Database
 from stackyard.metadata.manifests import Pushed
 from stackyard.oci.digests import Digest
@@ -102,6 +102,19 @@ async def test_a_store_that_is_not_there_is_no_damage(registry: Registry, databa
 
     assert len((await registry.scrub.run()).damaged) == 0
     assert await registry.blobs.find("a", Digest.of(b"24"))
+
+
+async def test_no_pass_begins_before_the_volume_is_read(registry: Registry, database: Database) -> None:
+    await push(registry, "a", WHOLE)
+    await database.write(imports.begin, "listing")
+    await registry.scrub.leases.run("scrub", registry.scrub._pass_when_due)
+    verified = "SELECT count(verified_at) FROM blob"
+    assert await database.read(lambda c: c.execute(text(verified)).scalar()) == 0
+
+    await database.write(imports.begin, "done")
+    await registry.scrub.leases.run("scrub", registry.scrub._pass_when_due)
+
+    assert await database.read(lambda c: c.execute(text(verified)).scalar()) == 1
 
 
 async def test_an_interrupted_pass_goes_on_where_it_was(

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from tests.cli.test_main import run
 from tests.support import docker_registry, pushing, stackyard, tools
 from tests.support.processes import wait_until
 from tests.support.pushing import Descriptor
@@ -145,9 +146,11 @@ def test_a_lost_database_is_not_taken_for_a_new_one(tmp_path: Path) -> None:
     before = sorted(server.data.rglob("*"))
 
     again = stackyard.launch({}, folder=tmp_path)
+    verb = run("repo", "list", "--config", server.config)
 
-    assert again.process.wait() == 1
+    assert again.process.wait() == verb.returncode == 1
     assert "stackyard recover CONFIG" in again.log
+    assert "stackyard recover CONFIG" in verb.stderr
     assert sorted(server.data.rglob("*")) == before
 
 
@@ -189,6 +192,18 @@ def test_half_a_volume_is_refused(tmp_path: Path) -> None:
 
     assert server.process.wait() == 1
     assert "half of a volume" in server.log
+    assert not (tree.root / "stackyard").exists()
+
+
+def test_the_other_half_of_a_volume_is_refused(tmp_path: Path) -> None:
+    tree = Tree(tmp_path / "data")
+    tree.image("a", tag="v1")
+    (tree.root / layout.REPOSITORIES).rename(tmp_path / "elsewhere")
+
+    server = stackyard.launch({}, folder=tmp_path)
+
+    assert server.process.wait() == 1
+    assert "holds blobs and no repositories: it is half of a volume" in server.log
     assert not (tree.root / "stackyard").exists()
 
 
@@ -236,6 +251,51 @@ def test_docker_registry_serves_the_volume_afterwards_and_we_after_it(tmp_path: 
         followed(ours)
     with docker_registry.start(THEIRS, folder=tmp_path) as server:
         assert answers(server, made) == after
+
+
+def test_what_docker_registry_took_meanwhile_is_served_at_the_next_start(tmp_path: Path) -> None:
+    """Without a word of command: new images, tags that were moved; and what was deleted here stays deleted."""
+    with stackyard.start({}, folder=tmp_path) as ours:
+        old = pushing.image(ours, "a", "v1", pushing.blob(ours, "a", b"one"))
+        pushing.image(ours, "a", "gone", pushing.blob(ours, "a", b"gone"), config=b'"gone"')
+        assert ours.request("DELETE", "/v2/a/manifests/gone").status == 202
+        followed(ours)
+        wait_until(lambda: known(ours), "the first look at the files")
+    with stackyard.start({}, folder=tmp_path) as ours:
+        assert "read again" not in ours.log
+    with docker_registry.start({}, folder=tmp_path) as theirs:
+        pushing.image(theirs, "a", "v1", pushing.blob(theirs, "a", b"two"), config=b'"2"')
+        pushing.image(theirs, "new", "v1", pushing.blob(theirs, "new", b"three"))
+        before = pushing.served(theirs)
+
+    with stackyard.start({}, folder=tmp_path) as ours:
+        assert pushing.served(ours) == before
+        assert ours.manifest("a", old["digest"]).status == 200
+        assert ours.manifest("a", "gone").status == 404
+        assert "another registry pushed to the volume" in ours.log
+
+
+def test_what_docker_registry_collected_is_pushed_again_and_not_taken_to_be_here(tmp_path: Path) -> None:
+    """Its collection removes what no manifest names. Our rows tell of that for a while, and promise nothing of it."""
+    with docker_registry.start({}, folder=tmp_path) as theirs:
+        pass
+    with stackyard.start({}, folder=tmp_path) as ours:
+        lone, layer = pushing.blob(ours, "a", b"lone"), pushing.blob(ours, "a", b"layer")
+        image = pushing.image(ours, "a", "v1", layer)
+        kept = pushing.image(ours, "a", "kept", pushing.blob(ours, "a", b"kept"), config=b"1")
+        assert ours.request("DELETE", f"/v2/a/manifests/{image['digest']}").status == 202
+        followed(ours)
+    collect(theirs)
+
+    with stackyard.start({}, folder=tmp_path) as ours:
+        assert ours.request("HEAD", f"/v2/a/blobs/{lone['digest']}").status == 404
+        assert ours.request("POST", f"/v2/b/blobs/uploads/?mount={layer['digest']}&from=a").status == 202
+        pushing.image(ours, "b", "v1", pushing.blob(ours, "b", b"layer"))
+        assert ours.request("GET", f"/v2/b/blobs/{layer['digest']}").body == b"layer"
+        assert ours.manifest("a", "kept").status == 200
+        assert ours.request("GET", f"/v2/a/blobs/{pushing.of(b'kept')}").body == b"kept"
+        ours.process.wait_for(lambda: "did docker-registry collect its garbage" in ours.log, "the look at the files")
+        assert ours.manifest("a", kept["digest"]).status == 200
 
 
 def test_an_import_goes_on_after_kill_9_at_any_moment(tmp_path: Path) -> None:
@@ -288,3 +348,10 @@ def followed(server: Running) -> None:
     """The follower has nothing left to do."""
     with sqlite3.connect(server.data / layout.DATABASE) as database:
         wait_until(lambda: database.execute("SELECT count(*) FROM follow").fetchone() == (0,), "the follower")
+
+
+def known(server: Running) -> bool:
+    """The folders of blobs were looked at and found right."""
+    with sqlite3.connect(server.data / layout.DATABASE) as database:
+        row = database.execute("SELECT state FROM lease WHERE name = 'presence'").fetchone()
+        return row is not None and row[0] is not None

@@ -95,3 +95,16 @@ async def test_a_folder_that_cannot_be_read_is_no_empty_folder(files: SmallFiles
 
     with pytest.raises(StorageError):
         await files.folders("loop")
+
+
+async def test_a_folder_changes_with_what_is_in_it_and_not_below(files: SmallFiles) -> None:
+    await files.write({f"{FOLDER}/ab/x/link": b""})
+    before = await files.changed([FOLDER, f"{FOLDER}/none"])
+
+    await files.write({f"{FOLDER}/ab/y/link": b""})
+    below = await files.changed([FOLDER, f"{FOLDER}/none"])
+    await files.remove([f"{FOLDER}/ab"])
+    after = await files.changed([FOLDER, f"{FOLDER}/none"])
+
+    assert before[1] is below[1] is after[1] is None
+    assert before == below != after

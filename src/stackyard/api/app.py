@@ -13,6 +13,7 @@ from stackyard.api import (
     audit,
     collection,
     history,
+    imports,
     jobs,
     manifests,
     problems,
@@ -40,6 +41,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     quotas.router,
     rules.router,
     retention.router,
+    imports.router,
 )
 """Each noun's endpoints. Of two paths that match one request, that of the first router answers."""
 

@@ -1,4 +1,4 @@
-"""`stackyard gc`, `purge`, `scrub`, `check` and `damaged`, and `registry garbage-collect`."""
+"""`stackyard gc`, `purge`, `scrub`, `check`, `damaged` and `imported`, and `registry garbage-collect`."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from stackyard.cli.jobs import Wait
-from stackyard.cli.verbs import FAILED, USAGE, Place, verb
+from stackyard.cli.verbs import FAILED, USAGE, Place, agreed, verb
 
 if TYPE_CHECKING:
     from stackyard.cli.client import Client
@@ -27,6 +27,7 @@ def register(stackyard: typer.Typer) -> None:
     """Add the verbs."""
     verb(stackyard, "gc", example="stackyard gc --dry-run")(collect)
     verb(stackyard, "purge", example="stackyard purge team/app:v1")(purge)
+    verb(stackyard, "imported", example="stackyard imported")(show_imported)
     verb(stackyard, "scrub", example="stackyard scrub")(scrub)
     verb(stackyard, "check", example="stackyard check --repair")(check)
     verb(stackyard, "damaged", example="stackyard damaged")(list_damaged)
@@ -80,7 +81,7 @@ async def purge(
 
     Nothing of it can be restored. Layers that other images need stay, and are named.
     """
-    if not yes and not typer.confirm(f"Purge {reference} for good?", err=True):
+    if not agreed(f"Purge {reference} for good?", yes=yes):
         return FAILED
     return await _run(api, out, "/purge", _named(reference), _purged, wait=wait)
 
@@ -129,6 +130,22 @@ async def list_damaged(api: "Client", out: "Output") -> None:
     )
 
 
+async def show_imported(api: "Client", out: "Output") -> None:
+    """Tell how far docker-registry's volume is taken over, and what of it was not taken over as it was.
+
+    A server takes a volume over when it starts on it, and again after docker-registry had it meanwhile.
+    """
+    found = await api.get("/import")
+    if out.as_json:
+        out.show({**found, "problems": [one async for one in api.items("/import/problems")]}, {})
+        return
+    async for one in api.items("/import/problems"):
+        out.note(f"{one['path']}: {one['reason']}")
+    counts = f"{found['manifests']} manifests and {found['tags']} tags of {found['repositories']} repositories"
+    left = f"; {found['waiting']} repositories wait" if found["state"] != "done" else ""
+    out.note(f"{counts} are imported{left}")
+
+
 def garbage_collect(file: Path | None, *, dry_run: bool, delete_untagged: bool, quiet: bool) -> int:
     """`registry garbage-collect`: the exit status."""
     from stackyard.cli.running import run
@@ -157,7 +174,7 @@ async def _run(api: "Client", out: "Output", path: str, request: dict[str, Any],
     result = job["result"]
     if out.as_json:
         out.show(result, {})
-        return FAILED if tell is _checked and not _is_well(result) else 0
+        return FAILED if _is_bad(result) else 0
     return tell(out, result) or 0
 
 
@@ -211,6 +228,11 @@ def _checked(out: "Output", result: dict[str, Any]) -> int:
 
 def _is_well(result: dict[str, Any]) -> bool:
     return not any(result[name] for name in ("missing", "wrong_size", "unowned", "broken"))
+
+
+def _is_bad(result: dict[str, Any]) -> bool:
+    """Whether a scrub or a check found something."""
+    return bool(result.get("damaged")) or ("missing" in result and not _is_well(result))
 
 
 def _named(reference: str) -> dict[str, str | None]:

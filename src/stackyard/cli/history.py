@@ -8,7 +8,7 @@ from stackyard.cli.audit import FORMATS, Time, utc
 from stackyard.cli.manifests import manifest
 from stackyard.cli.repositories import Name, repo
 from stackyard.cli.tags import tag
-from stackyard.cli.verbs import FAILED, USAGE, verb
+from stackyard.cli.verbs import FAILED, USAGE, agreed, verb
 
 if TYPE_CHECKING:
     from stackyard.cli.client import Client
@@ -93,7 +93,7 @@ async def delete_repository(api: "Client", out: "Output", name: Name, yes: Yes =
     """Hide a repository with all it holds; `repo restore` brings it back until the undo span ends."""
     from stackyard.cli.client import quoted
 
-    if not yes and not typer.confirm(f"Delete {name} with all its tags?", err=True):
+    if not agreed(f"Delete {name} with all its tags?", yes=yes):
         return FAILED
     await api.delete(f"/repositories/{quoted(name)}")
     out.note(f"{name} is deleted; bring it back with: stackyard repo restore {name}")

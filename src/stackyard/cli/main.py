@@ -140,8 +140,8 @@ def import_(
 ) -> None:
     """Take over the volume of docker-registry, in place; or bring one image in from a file.
 
-    A server takes over by itself when it starts on the volume. Nothing of docker-registry's is moved or changed. After
-    a while with docker-registry again, with the server stopped, it adds what is new.
+    A server takes over by itself when it starts on the volume. Nothing of docker-registry's is moved or changed. Used
+    again, with the server stopped, it adds what is new.
     """
     from stackyard.cli import volumes
 

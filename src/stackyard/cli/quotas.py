@@ -93,7 +93,7 @@ async def verify_quotas(
     out: "Output",
     prefix: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Argument(metavar="[PREFIX]", show_default=False, help="Only the quota on this prefix."),
+        typer.Argument(metavar="PREFIX", show_default=False, help="Only the quota on this prefix."),
     ] = None,
 ) -> int:
     """Count everything again, and compare. The exit status is 1 when something differs."""

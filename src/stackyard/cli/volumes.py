@@ -35,7 +35,10 @@ def import_volume(root: Path, config_file: Path | None, *, dry_run: bool, as_jso
             return _report(_run(lambda tell: volumes.survey(config, tell)), as_json=as_json, verb="would be imported")
         assembly.prepare(config, mapping.database_url(config), logins=False)
         if _is_served(config) and not asyncio.run(volumes.is_pending(config)):
-            raise Problem("a server runs on this volume, and has imported it; stop it, if it is to be read again")
+            raise Problem(
+                "a server runs on this volume, and has imported it: `stackyard imported` says what was not taken over; "
+                "stop it, if the volume is to be read again"
+            )
         return _report(_run(lambda tell: volumes.take_over(config, tell)), as_json=as_json, verb="imported")
 
     return _told(work)

@@ -1,4 +1,4 @@
-"""Collecting, purging, scrubbing and checking as jobs that an administrator asks for."""
+"""Collecting, purging, scrubbing, checking and giving the volume back as jobs that an administrator asks for."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from stackyard.oci.digests import Digest, is_digest
+from stackyard.oci.errors import Unsupported
 from stackyard.registry.check import Checked
 from stackyard.registry.collection import Freed, Untagged
 from stackyard.registry.jobs import Kind, Work
@@ -23,7 +24,13 @@ class Tasks:
     @property
     def kinds(self) -> dict[str, Kind]:
         """By name."""
-        return {"gc": self.collect, "purge": self.purge, "scrub": self.scrub, "check": self.check}
+        return {
+            "gc": self.collect,
+            "purge": self.purge,
+            "scrub": self.scrub,
+            "check": self.check,
+            "distribution": self.distribution,
+        }
 
     async def collect(self, work: Work, request: Mapping[str, Any]) -> dict[str, Any]:
         """`grace_seconds`, `dry_run`, `delete_untagged`."""
@@ -82,6 +89,16 @@ class Tasks:
             await work.report("comparing", so_far.blobs + so_far.files, unit="blobs and files")
 
         return asdict(await self.registry.comparison.run(repair=request["repair"], tell=tell))
+
+    async def distribution(self, work: Work, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Bring Distribution's view of the volume up to date."""
+        following = self.registry.following
+        if following is None:
+            raise Unsupported("there is no volume that docker-registry could read")
+        await work.report("bringing links up to date")
+        written = await following.update(self.registry.jobs.leases)
+        unservable = [{"what": what, "reason": reason} for what, reason in await following.unservable()]
+        return {**(asdict(written) if written else {}), "unservable": unservable}
 
 
 def _gone(gone: Gone) -> dict[str, Any]:

@@ -18,11 +18,18 @@ from stackyard.metadata.schema import (
     manifest_reference,
     repository,
     tag,
+    tombstone,
 )
 from stackyard.oci.digests import Digest
 
 _KNOWN = Prepared(
     select(blob.c.location).where(blob.c.location.op("IN")(each(bindparam("locations", type_=TextList()))))
+)
+_KNOWN_DIGESTS = Prepared(
+    select(blob.c.digest).where(blob.c.digest.op("IN")(each(bindparam("digests", type_=TextList()))))
+)
+_REMEMBERED = Prepared(
+    select(tombstone.c.digest).where(tombstone.c.digest.op("IN")(each(bindparam("digests", type_=TextList()))))
 )
 _child = manifest.alias("child")
 _BROKEN = Prepared(
@@ -76,6 +83,12 @@ _OWN = Prepared(
 def unknown(c: Connection, locations: Sequence[str]) -> set[str]:
     """Those that no row owns."""
     return set(locations).difference(_KNOWN.column(c, locations=list(locations)))
+
+
+def strange(c: Connection, digests: Sequence[Digest]) -> list[Digest]:
+    """Those that no row tells of, nor told once, in order."""
+    known = {*_KNOWN_DIGESTS.column(c, digests=list(digests)), *_REMEMBERED.column(c, digests=list(digests))}
+    return [each for each in digests if each not in known]
 
 
 def broken(c: Connection, *, limit: int) -> list[str]:

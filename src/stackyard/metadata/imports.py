@@ -14,7 +14,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Text, bindparam, func, literal_column, select, union_all
 from sqlalchemy.dialects.postgresql import insert
 
-from stackyard.metadata import clock, counting, due, holds, quotas
+from stackyard.metadata import clock, counting, due, holds, newer, quotas
 from stackyard.metadata.collection import AT_ONCE
 from stackyard.metadata.manifests import PUSHED, REFERENCE, Pushed, pushed_row, reference_rows
 from stackyard.metadata.prepared import Prepared, TextList, each
@@ -280,6 +280,7 @@ _PROBLEM = Prepared(
     .values(path=bindparam("path"), reason=bindparam("reason"), found_at=clock.now())
     .on_conflict_do_nothing()
 )
+_FORGET_PROBLEMS = Prepared(import_problem.delete())
 _PROBLEMS = Prepared(
     select(import_problem.c.id, import_problem.c.path, import_problem.c.reason)
     .where(import_problem.c.id > bindparam("after"))
@@ -319,6 +320,7 @@ def begin(c: Connection, state: State) -> None:
     _SET_STATE.run(c, state=state)
     if state == "listing":
         _AGAIN.run(c)
+        _FORGET_PROBLEMS.run(c)
         holds.place(c, HOLD, "volume", span=_FOR_EVER)
     elif state == "done":
         holds.release(c, HOLD, "volume")
@@ -388,6 +390,7 @@ def add_blobs(c: Connection, name: str, found: Sequence[FoundBlob]) -> set[str]:
             if one.digest in live
         ],
     )
+    newer.show_links(c, repository_id, account, {one.digest: one.created_at for one in found if one.digest in live})
     if account:
         quotas.charge(c, account, {each: live[each] for each in live.keys() - set(before)}, enforce=False)
     return set(live)
@@ -402,6 +405,13 @@ def add_manifests(c: Connection, name: str, found: Sequence[FoundManifest], here
     _adopt(c, [one.blob for one in found])
     digests = sorted(one.pushed.digest for one in found)
     account = _open_account(c, repository_id)
+    newer.show_manifests(
+        c,
+        repository_id,
+        account,
+        {one.pushed.digest: one.created_at for one in found},
+        {one.pushed.digest: [each.digest for each in one.pushed.references if each.required] for one in found},
+    )
     before = _IDS.column(c, repository_id=repository_id, digests=digests) if account else ()
     _MANIFEST.many(c, [pushed_row(repository_id, one.pushed) | {"created_at": one.created_at} for one in found])
     ids: dict[str, int] = dict(_IDS.all(c, repository_id=repository_id, digests=digests))
@@ -425,10 +435,16 @@ def lacking(c: Connection, name: str, digests: Sequence[str]) -> None:
     _MISSING.many(c, [{"repository_id_": repository_id, "digest_": digest} for digest in digests])
 
 
-def add_tags(c: Connection, name: str, found: Sequence[FoundTag]) -> None:
-    """These tags point to manifests of the repository; a tag that is there already stays as it is."""
+def add_tags(c: Connection, name: str, found: Sequence[FoundTag], *, undo: timedelta) -> None:
+    """These tags point to manifests of the repository; one that is here already stays, unless ours is the older.
+
+    Args:
+        undo: So long what a tag pointed to before can be restored.
+    """
     repository_id = _require_waiting(c, name)
     ids: dict[str, int] = dict(_IDS.all(c, repository_id=repository_id, digests=sorted({one.digest for one in found})))
+    written = {one.name: (ids[one.digest], one.updated_at) for one in found if one.digest in ids}
+    new = newer.move_tags(c, repository_id, written, actor=ACTOR, undo=undo)
     _TAG.many(
         c,
         [
@@ -439,7 +455,7 @@ def add_tags(c: Connection, name: str, found: Sequence[FoundTag]) -> None:
                 "updated_at": one.updated_at,
             }
             for one in found
-            if one.digest in ids
+            if one.name in new
         ],
     )
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, or_, select
 
-from stackyard.metadata import audit, clock, due
+from stackyard.metadata import audit, clock, due, follow
 from stackyard.metadata.collection import AT_ONCE
 from stackyard.metadata.prepared import Prepared
 from stackyard.metadata.schema import (
@@ -39,6 +39,12 @@ _PAGE = Prepared(
     .order_by(blob.c.id)
     .limit(bindparam("limit"))
 )
+_LIVE = Prepared(
+    select(blob.c.id, blob.c.digest, blob.c.location, blob.c.size)
+    .where(blob.c.digest >= bindparam("first"), blob.c.digest <= bindparam("last"), blob.c.state == LIVE)
+    .order_by(blob.c.digest)
+    .limit(bindparam("limit"))
+)
 _VERIFY = Prepared(
     blob.update().where(blob.c.id == bindparam("blob_id"), blob.c.state == LIVE).values(verified_at=clock.now())
 )
@@ -47,6 +53,9 @@ _QUARANTINE = Prepared(
     .where(blob.c.id == bindparam("blob_id"), blob.c.state == LIVE)
     .values(state=QUARANTINED, damage=bindparam("damage"))
     .returning(blob.c.digest)
+)
+_MANIFEST_OF = Prepared(
+    select(manifest.c.repository_id).where(manifest.c.digest == bindparam("digest"), manifest.c.deleted_at.is_(None))
 )
 _HAS_LIVE = Prepared(select(blob.c.id).where(blob.c.digest == bindparam("digest"), blob.c.state == LIVE))
 _RELEASE = Prepared(
@@ -90,6 +99,14 @@ def page(c: Connection, *, after: int, limit: int) -> list[Copy]:
     ]
 
 
+def live(c: Connection, first: str, last: str, *, limit: int) -> list[Copy]:
+    """Copies that are shown, by digest, from `first` to `last`."""
+    return [
+        Copy(blob_id, digest, location, size, quarantined=False)
+        for blob_id, digest, location, size in _LIVE.all(c, first=first, last=last, limit=limit)
+    ]
+
+
 def verified(c: Connection, blob_ids: list[int]) -> None:
     """Their bytes were read back and have the right digest."""
     for blob_id in blob_ids:
@@ -106,6 +123,9 @@ def quarantine(c: Connection, copy: Copy, damage: str) -> list[str] | None:
     if digest is None:
         return None
     names = hurt(c, digest)
+    for repository_id in _MANIFEST_OF.column(c, digest=digest):
+        # Nothing is lost, for the row holds the bytes, too; only Distribution needs them in the store.
+        follow.add(c, repository_id, "manifest", digest)
     due.add_blob(c, digest, wait=AT_ONCE)
     audit.record(c, actor="system:scrub", action="blob.quarantine", digest=digest, damage=damage, tags=names)
     return names

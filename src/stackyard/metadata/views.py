@@ -225,7 +225,18 @@ _MISSING = Prepared(
 )
 _QUARANTINED = Prepared(
     select(blob.c.digest)
-    .where(blob.c.state == QUARANTINED, blob.c.digest.not_in(select(blob.c.digest).where(blob.c.state == LIVE)))
+    .where(
+        blob.c.state == QUARANTINED,
+        blob.c.digest.not_in(select(blob.c.digest).where(blob.c.state == LIVE)),
+        exists()
+        .where(
+            blob_link.c.digest == blob.c.digest,
+            blob_link.c.deleted_at.is_(None),
+            repository.c.id == blob_link.c.repository_id,
+            repository.c.deleted_at.is_(None),
+        )
+        .correlate(blob),
+    )
     .order_by(blob.c.digest)
     .limit(bindparam("limit"))
 )

@@ -12,6 +12,7 @@ from stackyard.metadata.database import Database
 from stackyard.oci.digests import Digest
 from stackyard.oci.errors import BlobUnknown, Unsupported
 from stackyard.registry.guards import TagGuard
+from stackyard.registry.presence import Presence
 from stackyard.registry.rules import Rules
 from stackyard.registry.settings import Settings
 from stackyard.storage.driver import BlobReader, BlobStore, LocationGone
@@ -28,6 +29,7 @@ class Blobs:
     database: Database
     settings: Settings
     rules: Rules
+    presence: Presence
 
     async def find(self, repository: str, digest: Digest) -> Blob:
         """The blob, where this repository links it. Raises BlobUnknown."""
@@ -39,6 +41,8 @@ class Blobs:
         A write only when less than half of an earlier promise is left. Raises BlobUnknown, also when the blob's
         collection began in between.
         """
+        if self.presence.doubtful:
+            await self.presence.settle([digest])
         blob, left = await self._find(repository, digest)
         if left < self._half_a_promise and not await self.database.write(
             blobs.promise, repository, digest, self.settings.promise
@@ -75,6 +79,8 @@ class Blobs:
 
         Without `source` any such repository does (end-11 with `from` omitted).
         """
+        if self.presence.doubtful:
+            await self.presence.settle([digest])
         candidates = [source] if source else await self.database.read(blobs.holders, digest, limit=_HOLDERS)
         for candidate in filter(may_pull, candidates):
             blob = await self.database.write(

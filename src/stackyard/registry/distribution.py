@@ -64,6 +64,9 @@ class Tree:
             names = await self.files.folders(f"{layout.REPOSITORIES}/{above}" if above else layout.REPOSITORIES)
             if layout.MANIFESTS in names or layout.LAYERS in names:
                 yield FoundRepository(above, layout.MANIFESTS in names)
+            elif layout.UNFINISHED in names:
+                path = f"{layout.repository(above)}/{layout.UNFINISHED}"
+                problems.append(Problem(path, "skipped: nothing was ever finished here"))
             for name in names:
                 below = f"{above}/{name}" if above else name
                 if is_repository(below):

@@ -101,11 +101,15 @@ class Imports:
         """How far the import is."""
         return await self.database.read(imports.progress)
 
+    async def page(self, *, after: int, limit: int) -> list[tuple[int, Problem]]:
+        """Some of the problems with their numbers, in the order in which they were found, after number `after`."""
+        return await self.database.read(imports.problems, after=after, limit=limit)
+
     async def problems(self) -> list[Problem]:
         """Everything that could not be taken over as it was."""
         found: list[Problem] = []
         last = 0
-        while batch := await self.database.read(imports.problems, after=last, limit=_NAMES):
+        while batch := await self.page(after=last, limit=_NAMES):
             found += [problem for _, problem in batch]
             last = batch[-1][0]
         return found

@@ -121,6 +121,8 @@ class Manifests:
             raise DigestInvalid(expected=digest, received=manifest.digest)
         for one in manifest.references:
             self._check_urls(one)
+        if self.blobs.presence.doubtful:
+            await self.blobs.presence.settle(one.digest for one in manifest.references)
         await self.database.write(
             manifests.put,
             repository=repository,

@@ -11,6 +11,7 @@ from stackyard.metadata.errors import BlobVanished
 from stackyard.metadata.uploads import Upload
 from stackyard.oci.digests import Digest
 from stackyard.registry.imports import Imports
+from stackyard.registry.presence import Presence
 from stackyard.storage.driver import LocationTaken
 
 # More takeovers of one path than anybody sees: each is a copy of the blob that was collected, or a crash just there.
@@ -34,6 +35,7 @@ class Publication:
 
     database: Database
     imports: Imports
+    presence: Presence
     digest: Digest
     actor: str
     promise: timedelta
@@ -50,6 +52,8 @@ class Publication:
         if self.imports.pending:
             await self.imports.adopt(self.digest, upload.offset)
         if self.place is None:
+            if self.presence.doubtful:
+                await self.presence.settle([self.digest])
             live = await self.database.read(blobs.find_live, self.digest)
             if live:
                 try:

@@ -19,6 +19,7 @@ from stackyard.registry.imports import Imports
 from stackyard.registry.jobs import Jobs
 from stackyard.registry.leases import Leases
 from stackyard.registry.manifests import Manifests
+from stackyard.registry.presence import Presence
 from stackyard.registry.pulls import Pulls
 from stackyard.registry.purge import Purge
 from stackyard.registry.quotas import Quotas
@@ -60,6 +61,7 @@ class Registry:
     scrub: Scrub
     comparison: Check
     imports: Imports
+    presence: Presence
     jobs: Jobs
     audit: Audit
     quotas: Quotas
@@ -100,14 +102,15 @@ class Registry:
         """
         space = Space(store, database, settings.reserve, ballast)
         rules = Rules(database)
-        blobs = Blobs(store, database, settings, rules)
+        presence = Presence(database, files)
+        blobs = Blobs(store, database, settings, rules, presence)
         manifests = Manifests(database, settings, blobs, rules)
         imports = Imports(store, database, settings, files)
         leases, pulls = Leases(database), Pulls(database)
         return cls(
             settings,
             blobs,
-            Uploads(store, database, settings, imports, space),
+            Uploads(store, database, settings, imports, space, presence),
             manifests,
             Tags(database, settings),
             Repositories(database, settings, imports),
@@ -121,6 +124,7 @@ class Registry:
             Scrub(store, database, leases, settings.scrub_rate, settings.scrub_every),
             Check(store, database, imports),
             imports,
+            presence,
             Jobs(database, leases),
             Audit(database),
             Quotas(database, leases),

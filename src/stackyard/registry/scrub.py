@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from stackyard.metadata import scrubbing
+from stackyard.metadata import imports, scrubbing
 from stackyard.metadata.database import Database
 from stackyard.metadata.scrubbing import Copy
 from stackyard.oci.digests import Digest
@@ -90,6 +90,8 @@ class Scrub:
             await self.leases.keep_running(LEASE, self._pass_when_due, every=_INTERVAL)
 
     async def _pass_when_due(self, lease: Lease) -> None:
+        if (await self.database.read(imports.progress)).state in ("listing", "reading"):
+            return  # or the pass would be over, for a month, before most of the volume is known
         note = json.loads(lease.state or "{}")
         now = datetime.now(UTC)
         found = Scrubbed(**note.pop("found")) if "found" in note else None

@@ -71,7 +71,7 @@ class Takeover:
         contents, database = self.contents, self.imports.database
         tags = await self.look()
         for some in batches(tags, _LINKS):
-            await self._write(imports.add_tags, some)
+            await self._write(imports.add_tags, some, undo=self.imports.settings.undo)
         await self._keep()
         for problems in batches(contents.problems, _LINKS):
             await database.write_relaxed(imports.add_problems, problems)

@@ -37,6 +37,7 @@ from stackyard.oci.errors import (
 )
 from stackyard.registry.hashers import Hashers
 from stackyard.registry.imports import Imports
+from stackyard.registry.presence import Presence
 from stackyard.registry.publication import Place, Publication
 from stackyard.registry.settings import Settings
 from stackyard.registry.space import Space
@@ -84,6 +85,7 @@ class Uploads:
     settings: Settings
     imports: Imports
     space: Space
+    presence: Presence
     _hashers: Hashers = field(default_factory=Hashers)
     _hints: Hints = field(default_factory=Hints)
     _writers: int = 0
@@ -372,7 +374,9 @@ class Uploads:
         self, session: "_Session", digest: Digest, chunk: Chunk, content: bytes | None, actor: str
     ) -> Blob:
         before = session.upload
-        publication = Publication(self.database, self.imports, digest, actor, self.settings.promise, session.place)
+        publication = Publication(
+            self.database, self.imports, self.presence, digest, actor, self.settings.promise, session.place
+        )
         try:
             await self._check_room(session, chunk, digest)
             if content is None or before.offset:

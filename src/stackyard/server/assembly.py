@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from stackyard.api.mount import Application, Mount
 from stackyard.auth import opening
 from stackyard.auth.access import Access
@@ -24,22 +26,27 @@ from stackyard.jobs.imports import Import
 from stackyard.jobs.runner import Runner
 from stackyard.jobs.trimming import Trimming
 from stackyard.jobs.uploads import Purge
-from stackyard.metadata import keys, migrate
+from stackyard.metadata import database as databases
+from stackyard.metadata import imports, keys, migrate
 from stackyard.metadata.ballast import Ballast
 from stackyard.metadata.database import Database
-from stackyard.metadata.errors import CannotStart
+from stackyard.metadata.errors import CannotStart, MetadataError
 from stackyard.oci.errors import BadRequest, RuleRefused
 from stackyard.registry import rules
+from stackyard.registry.presence import Presence
 from stackyard.registry.registry import Registry
 from stackyard.server import cpus, mapping, probes, supervisor, volume
 from stackyard.server.errors import StartError
 from stackyard.server.kinds import kinds
-from stackyard.server.opened import Opened, open_registry
+from stackyard.server.opened import Opened, open_registry, open_small_files
 from stackyard.server.privileges import read_secret, step_down
 from stackyard.server.tls import Certificate
 from stackyard.server.volume import VolumeRefused
 from stackyard.server.worker import WorkerContext
+from stackyard.storage.driver import StorageError
 from stackyard.telemetry.access import AccessLog
+
+log = structlog.get_logger("stackyard.server")
 
 
 @dataclass(slots=True)
@@ -131,7 +138,7 @@ class Assembly:
         audit = self.config.stackyard.audit
         jobs.append(Trimming(registry, audit.keep, audit.entries).run())
         jobs += [registry.collection.keep(), registry.scrub.keep(), registry.quotas.keep()]
-        jobs.append(registry.space.keep())
+        jobs += [registry.space.keep(), registry.presence.keep(registry.jobs.leases)]
         jobs.append(Follow(registry, importing, follow=self.config.stackyard.distribution.follow).run())
         jobs.append(registry.cleanup.keep(self.config.stackyard.retention.schedule))
         if registry.settings.untagged:
@@ -185,9 +192,27 @@ def prepare(config: Config, database_url: str, *, logins: bool = True, recoverin
             lambda: migrate.migrate(database_url, partial(volume.settle, root=root, recovering=recovering)),
         )
         if root:
+            if not recovering:
+                asyncio.run(_take_notice(config, database_url))
             volume.mark(root)
             if not config.storage.maintenance.readonly.enabled:
                 _make_writable(root)
+
+
+async def _take_notice(config: Config, database_url: str) -> None:
+    """Have what docker-registry pushed to the volume meanwhile imported, as at the first start."""
+    files, database = open_small_files(config), await databases.open_database(database_url)
+    try:
+        is_imported = (await database.read(imports.progress)).state == "done"
+        if is_imported and (blobs := await Presence(database, files).strangers()):
+            log.info("another registry pushed to the volume meanwhile; it is read again", blobs=blobs)
+            await database.write(imports.begin, "listing")
+    except (MetadataError, StorageError) as error:
+        raise StartError(str(error)) from error
+    finally:
+        await database.close()
+        if files:
+            await files.close()
 
 
 def check(config: Config) -> None:

@@ -50,6 +50,7 @@ async def open_registry(config: Config, database_url: str, workers: int) -> Open
     await registry.rules.adopt([(kind, detail) for kind, detail, _ in mapping.policy(config)])
     await registry.quotas.declare(mapping.quotas(config))
     await registry.imports.look()
+    await registry.presence.look()
     return Opened(registry, database, store, files)
 
 

@@ -13,7 +13,7 @@ from stackyard.auth.settings import Settings as AccessSettings
 from stackyard.config.model import Config
 from stackyard.jobs.runner import Runner
 from stackyard.metadata import database as databases
-from stackyard.server import assembly, mapping
+from stackyard.server import assembly, mapping, volume
 from stackyard.server.errors import StartError
 from stackyard.server.kinds import kinds
 from stackyard.server.opened import open_registry
@@ -42,6 +42,9 @@ class Stopped:
         if not url:
             raise StartError("storage.inmemory: there is nothing to administer while no server runs")
         if filesystem and not fresh and not databases.exists(url):
+            root = Path(filesystem.rootdirectory)
+            with assembly.told_in_one_sentence(root):
+                volume.check(root, url)
             raise StartError(
                 f"no stackyard has run on {filesystem.rootdirectory} yet, and none runs now; name another config file "
                 "with --config, or a running server with --server"

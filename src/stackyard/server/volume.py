@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
+from stackyard.metadata import database as databases
 from stackyard.metadata import imports, sqlite
 from stackyard.oci import layout
 
@@ -27,6 +28,12 @@ def check(root: Path, database_url: str = "") -> None:
         VolumeRefused: It is not a registry's volume but a part of one or half of one, or its database is lost.
     """
     _check_form(root)
+    is_new = not in_use(root) and not (database_url and databases.exists(database_url))
+    if is_new and not (root / layout.REPOSITORIES).is_dir() and _has_entries(root / layout.BLOBS):
+        raise VolumeRefused(
+            f"{root} holds blobs and no repositories: it is half of a volume. Copy {root / layout.REPOSITORIES} "
+            "as well; or, to begin with nothing, make that folder"
+        )
     if database_url.startswith("sqlite:") and in_use(root) and is_written(root):
         path = sqlite.path_of(database_url)
         if not path.exists() or path.stat().st_size == 0:

@@ -52,6 +52,13 @@ class SmallFiles(Protocol):
         """Bytes at each of these, None where nothing lies."""
         ...
 
+    async def changed(self, folders: Sequence[str]) -> list[int | None]:
+        """When something was last added to each of these folders or removed from it; None where there is none.
+
+        In nanoseconds, by a clock of the file system's own: only to be compared for being the same.
+        """
+        ...
+
     async def write(self, files: Mapping[str, bytes]) -> None:
         """All these files hold these bytes, durably, in place of what they held; no reader ever sees half of one.
 

@@ -50,6 +50,10 @@ class FilesystemSmallFiles:
         """See SmallFiles."""
         return await self._threads.run(lambda: [self._size(check_location(each)) for each in locations])
 
+    async def changed(self, folders: Sequence[str]) -> list[int | None]:
+        """See SmallFiles."""
+        return await self._threads.run(lambda: [self._changed(check_location(each)) for each in folders])
+
     async def write(self, files: Mapping[str, bytes]) -> None:
         """See SmallFiles."""
         await self._threads.run(self._write, {check_location(each): content for each, content in files.items()})
@@ -107,6 +111,13 @@ class FilesystemSmallFiles:
         try:
             with translated(location):
                 return os.stat(self._path(location), follow_symlinks=False).st_size
+        except LocationGone:
+            return None
+
+    def _changed(self, folder: str) -> int | None:
+        try:
+            with translated(folder):
+                return os.stat(self._path(folder)).st_mtime_ns
         except LocationGone:
             return None
 
