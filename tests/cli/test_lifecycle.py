@@ -49,7 +49,7 @@ def test_a_repository_is_deleted_brought_back_and_purged(registry: Running) -> N
 
     assert "bring it back with: stackyard repo restore team/app" in deleted.stdout
     assert (gone, back.returncode, served) == (404, 0, 200)
-    assert purged.stdout == "gone: 1 manifests, 2 blobs of 260 B\n"
+    assert purged.stdout == "gone: 1 manifest, 2 blobs of 260 B\n"
     assert again.stderr == "stackyard: no repository team/app was deleted that can still be restored\n"
     assert not list((registry.data / "docker/registry/v2/blobs").rglob("data"))
 
@@ -114,9 +114,13 @@ def test_what_could_be_restored_goes_with_a_grace_and_a_dry_run_says_so_before(r
     wrong = verb(registry, "gc", "--grace", "soon")
     registry.stop()
 
-    assert without.stdout == "would free 0 blobs of 0 B, 0 manifests\n"
+    size = found["bytes"]
+    assert without.stdout.splitlines() == [
+        "would free 0 blobs of 0 B, 0 manifests",
+        f"{size} B more can still be restored: stackyard gc --grace 0 frees it",
+    ]
     assert sorted(found["digests"]) == sorted([DIGEST, manifest])
-    assert collected.stdout == f"freed 2 blobs of {found['bytes']} B, 1 manifests\n"
+    assert collected.stdout == f"freed 2 blobs of {size} B, 1 manifest\n"
     assert (again.returncode, wrong.returncode) == (1, 2)
 
 

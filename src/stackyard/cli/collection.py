@@ -162,18 +162,22 @@ async def _run(api: "Client", out: "Output", path: str, request: dict[str, Any],
 
 
 def _collected(out: "Output", result: dict[str, Any]) -> None:
-    from stackyard.cli.output import size
+    from stackyard.cli.output import counted, size
 
-    freed = f"{result['blobs']} blobs of {size(result['bytes'])}, {result['manifests']} manifests"
-    out.note(f"would free {freed}" if "digests" in result else f"freed {freed}")
-    if result.get("untagged"):
-        out.note(f"would delete {result['untagged']} untagged manifests, which could be restored for a while")
+    would = "would " if "digests" in result else ""
+    freed = f"{counted(result['blobs'], 'blob')} of {size(result['bytes'])}, {counted(result['manifests'], 'manifest')}"
+    out.note(f"{would}free {freed}" if would else f"freed {freed}")
+    if result["untagged"]:
+        out.note(f"{would}delete{'' if would else 'd'} {counted(result['untagged'], 'manifest')} without a tag")
+    if result["restorable"]:
+        out.note(f"{size(result['restorable'])} more can still be restored: stackyard gc --grace 0 frees it")
 
 
 def _purged(out: "Output", result: dict[str, Any]) -> None:
-    from stackyard.cli.output import size
+    from stackyard.cli.output import counted, size
 
-    out.note(f"gone: {len(result['manifests'])} manifests, {len(result['blobs'])} blobs of {size(result['bytes'])}")
+    manifests, blobs = counted(len(result["manifests"]), "manifest"), counted(len(result["blobs"]), "blob")
+    out.note(f"gone: {manifests}, {blobs} of {size(result['bytes'])}")
     for tag in result["tags"]:
         out.note(f"tag gone: {tag}")
     for digest in result["kept"]:

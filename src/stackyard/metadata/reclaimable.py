@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from sqlalchemy import Connection, bindparam, func, literal, select, union, union_all
 
-from stackyard.metadata import clock
+from stackyard.metadata import clock, unneeded
 from stackyard.metadata.collection import NO_GRACE, undo_ends, wait_over
 from stackyard.metadata.prepared import NumberList, Prepared, each
 from stackyard.metadata.schema import (
@@ -142,19 +142,29 @@ class Reclaimable:
     """Digests of blobs that nothing would need, one for each copy."""
     size: int
     """Bytes that those take in the store, and those that are marked already."""
+    untagged: int = 0
+    """Manifests that nobody deleted and that would be now, as nothing needs them."""
 
 
-def survey(c: Connection, *, grace: timedelta = NO_GRACE, pending: timedelta) -> Reclaimable:
-    """Find it, with undo spans cut to `grace`, and unfinished blobs given up after `pending`."""
+def survey(
+    c: Connection, *, grace: timedelta = NO_GRACE, pending: timedelta, delete_untagged: bool = False
+) -> Reclaimable:
+    """Find it, with undo spans cut to `grace`, and unfinished blobs given up after `pending`.
+
+    Args:
+        delete_untagged: As if manifests that nothing needs were deleted first. They can be restored then, so only
+            without any grace their blobs go at once.
+    """
+    loose = unneeded.manifests(c) if delete_untagged else []
     over = _OVER_REPOSITORIES.column(c, grace=grace)
-    going = _manifests(c, over, grace)
+    going = _manifests(c, over, grace, [] if grace else loose)
     rows = _BLOBS.all(c, going=going, over=over, grace=grace, pending=pending)
-    return Reclaimable(len(going), [digest for digest, _ in rows], sum(size for _, size in rows))
+    return Reclaimable(len(going), [digest for digest, _ in rows], sum(size for _, size in rows), len(loose))
 
 
-def _manifests(c: Connection, over: Sequence[int], grace: timedelta) -> list[int]:
+def _manifests(c: Connection, over: Sequence[int], grace: timedelta, loose: Sequence[int]) -> list[int]:
     """Rows of manifests that go: no tag and no manifest that stays needs them."""
-    found = set(_OVER_MANIFESTS.column(c, grace=grace, over=over))
+    found = {*loose, *_OVER_MANIFESTS.column(c, grace=grace, over=over)}
     namers: dict[int, set[int]] = defaultdict(set)
     for named, namer in _NAMERS.all(c, going=list(found)):
         namers[named].add(namer)
