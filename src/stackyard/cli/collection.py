@@ -80,9 +80,12 @@ async def purge(
 
     Nothing of it can be restored. Layers that other images need stay, and are named.
     """
-    if not yes and not typer.confirm(f"Purge {reference} for good?", err=True):
+    from stackyard.cli.confirming import confirmed
+
+    named = _named(reference)
+    if not confirmed(f"Purge {reference} for good?", yes=yes):
         return FAILED
-    return await _run(api, out, "/purge", _named(reference), _purged, wait=wait)
+    return await _run(api, out, "/purge", named, _purged, wait=wait)
 
 
 async def scrub(
@@ -218,7 +221,10 @@ def _is_well(result: dict[str, Any]) -> bool:
 
 
 def _named(reference: str) -> dict[str, str | None]:
-    """The request for what a person named."""
+    """The request for what a person named. Raises Problem when a server's name stands before it."""
+    from stackyard.cli.client import without_server
+
+    reference = without_server(reference)
     repository, at, digest = reference.rpartition("@")
     if at or reference.startswith(("sha256:", "sha512:")):
         return {"repository": repository or None, "tag": None, "digest": digest}

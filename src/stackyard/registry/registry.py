@@ -109,7 +109,7 @@ class Registry:
             blobs,
             Uploads(store, database, settings, imports, space),
             manifests,
-            Tags(database, settings),
+            Tags(database, settings, rules),
             Repositories(database, settings, imports),
             Referrers(database),
             pulls,
