@@ -71,7 +71,10 @@ async def purge(
     api: "Client",
     out: "Output",
     reference: Annotated[
-        str, typer.Argument(metavar="REF", help="REPO:TAG, REPO@DIGEST, a whole REPO, or the DIGEST of a blob.")
+        str,
+        typer.Argument(
+            metavar="REF", help="REPO:TAG, REPO@DIGEST, a whole REPO (also a deleted one), or the DIGEST of a blob."
+        ),
     ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     wait: Wait = True,
