@@ -80,7 +80,9 @@ async def test_options_are_answered_with_the_configured_headers_and_without_logi
     assert (await client("GET", "/v2/")).headers["access-control-allow-origin"] == "*"
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/v1/search", "/v2/a", "/v2/a/b/c/d", "/auth/token"])
+@pytest.mark.parametrize(
+    "path", ["/nothing", "/v1/search", "/v2/a", "/v2/a/b/c/d", "/auth/token", "/v2/_oci/ext/discover"]
+)
 async def test_a_path_that_is_no_endpoint_is_404_in_json(client: Client, path: str) -> None:
     assert (await client("GET", path)).status == 404
     assert (await client("GET", path)).codes == ["UNSUPPORTED"]

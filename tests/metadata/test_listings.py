@@ -9,8 +9,12 @@ import pytest
 from sqlalchemy import Connection, event
 from tests.metadata.making import ACTOR, WEEK, child, layer, push, pushed, put
 
-from stackyard.metadata import listings, manifests, pulls, repositories, tags
+from stackyard.metadata import manifests, pulls, repositories, tags
 from stackyard.metadata.database import Database
+from stackyard.metadata.listings import manifests as shown_manifests
+from stackyard.metadata.listings import repositories as shown_repositories
+from stackyard.metadata.listings import tags as shown_tags
+from stackyard.metadata.listings import usage
 from stackyard.metadata.pulls import Pulled
 from stackyard.oci.digests import Digest
 
@@ -57,8 +61,8 @@ async def test_repositories_tell_what_they_hold(database: Database) -> None:
     await pull(database, "team/app", "v0", "user:bob", ago=60)
     await pull(database, "team/app", made["old"], "user:carol")
 
-    app, other = await database.survey(listings.repositories, **FAR)
-    found = await database.survey(listings.find_repository, "team/app")
+    app, other = await database.survey(shown_repositories.page, **FAR)
+    found = await database.survey(shown_repositories.find, "team/app")
 
     assert (app.name, app.tags, app.manifests, app.size) == ("team/app", 2, 5, sizes(0, 1, 2))
     assert (other.name, other.tags, other.manifests, other.size) == ("team/other", 1, 1, sizes(0, 3))
@@ -66,8 +70,8 @@ async def test_repositories_tell_what_they_hold(database: Database) -> None:
     assert app.last_pulled_at is not None
     assert other.last_pulled_at is None
     assert found == app
-    assert await database.survey(listings.repositories, after="team/app", limit=9) == [other]
-    assert await database.survey(listings.repositories, after="", limit=1) == [app]
+    assert await database.survey(shown_repositories.page, after="team/app", limit=9) == [other]
+    assert await database.survey(shown_repositories.page, after="", limit=1) == [app]
 
 
 async def test_deleted_repositories_are_listed_apart(database: Database) -> None:
@@ -76,15 +80,15 @@ async def test_deleted_repositories_are_listed_apart(database: Database) -> None
         await database.write(repositories.delete, "team/app", actor=ACTOR, undo=WEEK)
         await database.write(image, "team/app", b"new", [3], "v1")
 
-    first, second = await database.survey(listings.deleted_repositories, after="", after_id=0, limit=9)
-    alive = await database.survey(listings.repositories, **FAR)
+    first, second = await database.survey(shown_repositories.deleted, after="", after_id=0, limit=9)
+    alive = await database.survey(shown_repositories.page, **FAR)
 
     assert (first.name, first.deleted_by, first.tags, second.tags) == ("team/app", ACTOR, 2, 1)
     assert first.restorable_until is not None
     assert first.deleted_at is not None
     assert first.restorable_until - first.deleted_at == WEEK
     assert [one.name for one in alive] == ["team/app", "team/other"]
-    rest = await database.survey(listings.deleted_repositories, after="team/app", after_id=first.id, limit=9)
+    rest = await database.survey(shown_repositories.deleted, after="team/app", after_id=first.id, limit=9)
     assert rest == [second]
 
 
@@ -93,17 +97,17 @@ async def test_tags_tell_what_they_point_to(database: Database) -> None:
     await pull(database, "team/app", "v0", "user:bob", ago=60)
     await pull(database, "team/app", made["old"], "user:carol")
 
-    v0, v1 = await database.survey(listings.tags, "team/app", **FAR)
+    v0, v1 = await database.survey(shown_tags.page, "team/app", **FAR)
 
     assert (v0.name, v0.image.digest, v0.image.platforms, v0.pushed_by) == ("v0", made["old"], ("linux/amd64",), ACTOR)
     assert (v0.pulled_by, v1.pulled_by, v1.pulled_at) == ("user:carol", None, None)
     assert v1.image.platforms == ("linux/amd64", "linux/arm64")
     assert v1.image.digest == made["both"]
-    assert await database.survey(listings.find_tag, "team/app", "v1") == v1
-    assert await database.survey(listings.find_tag, "team/app", "v2") is None
-    assert await database.survey(listings.tags, "team/app", after="v0", limit=9) == [v1]
+    assert await database.survey(shown_tags.find, "team/app", "v1") == v1
+    assert await database.survey(shown_tags.find, "team/app", "v2") is None
+    assert await database.survey(shown_tags.page, "team/app", after="v0", limit=9) == [v1]
     await pull(database, "team/app", "v0", "user:dave")
-    assert (await database.survey(listings.tags, "team/app", **FAR))[0].pulled_by == "user:dave"
+    assert (await database.survey(shown_tags.page, "team/app", **FAR))[0].pulled_by == "user:dave"
 
 
 async def test_deleted_tags_are_listed_while_they_can_be_restored(database: Database) -> None:
@@ -113,7 +117,7 @@ async def test_deleted_tags_are_listed_while_they_can_be_restored(database: Data
         await database.write(tags.delete, "team/app", tag, actor="user:bob", undo=WEEK)
     await database.write(manifests.delete, "team/app", made["both"], actor=ACTOR, undo=2 * WEEK)
 
-    v0, v1 = await database.survey(listings.deleted_tags, "team/app", **FAR)
+    v0, v1 = await database.survey(shown_tags.deleted, "team/app", **FAR)
 
     assert (v0.image.digest, v0.deleted_by) == (Digest.of(b"newer"), "user:bob")
     assert v0.deleted_at is not None
@@ -121,17 +125,17 @@ async def test_deleted_tags_are_listed_while_they_can_be_restored(database: Data
     assert v1.restorable_until is not None
     assert v1.deleted_at is not None
     assert v1.restorable_until > v1.deleted_at + WEEK
-    assert await database.survey(listings.tags, "team/app", **FAR) == []
+    assert await database.survey(shown_tags.page, "team/app", **FAR) == []
     await database.write(image, "team/app", b"again", [1], "v0")
-    assert [one.name for one in await database.survey(listings.deleted_tags, "team/app", **FAR)] == ["v1"]
+    assert [one.name for one in await database.survey(shown_tags.deleted, "team/app", **FAR)] == ["v1"]
 
 
 async def test_what_nothing_holds_is_listed_as_untagged(database: Database) -> None:
     made = await database.write(fill)
     await database.write(tags.delete, "team/app", "v1", actor=ACTOR, undo=WEEK)
-    alone = await database.survey(listings.manifests, "team/app", which="untagged", **FAR)
+    alone = await database.survey(shown_manifests.page, "team/app", which="untagged", **FAR)
     await database.write(manifests.delete, "team/app", made["both"], actor=ACTOR, undo=WEEK)
-    after = await database.survey(listings.manifests, "team/app", which="untagged", **FAR)
+    after = await database.survey(shown_manifests.page, "team/app", which="untagged", **FAR)
 
     assert [one.image.digest for one in alone] == [made["both"]]
     assert made["amd"] in [one.image.digest for one in after]
@@ -140,10 +144,10 @@ async def test_what_nothing_holds_is_listed_as_untagged(database: Database) -> N
 async def test_manifests_tell_what_they_name_and_who_names_them(database: Database) -> None:
     made = await database.write(fill)
 
-    everything = await database.survey(listings.manifests, "team/app", which="all", **FAR)
-    untagged = await database.survey(listings.manifests, "team/app", which="untagged", **FAR)
-    both = await database.survey(listings.find_manifest, "team/app", tag="v1")
-    same = await database.survey(listings.find_manifest, "team/app", digest=made["both"])
+    everything = await database.survey(shown_manifests.page, "team/app", which="all", **FAR)
+    untagged = await database.survey(shown_manifests.page, "team/app", which="untagged", **FAR)
+    both = await database.survey(shown_manifests.find, "team/app", tag="v1")
+    same = await database.survey(shown_manifests.find, "team/app", digest=made["both"])
 
     assert [one.image.digest for one in everything] == sorted(
         made[name] for name in ("amd", "arm", "attestation", "both", "old")
@@ -155,18 +159,18 @@ async def test_manifests_tell_what_they_name_and_who_names_them(database: Databa
     assert [(one.kind, one.platform, one.missing) for one in both.references if one.digest == made["amd"]] == [
         ("child", "linux/amd64", False)
     ]
-    amd = await database.survey(listings.find_manifest, "team/app", digest=made["amd"])
+    amd = await database.survey(shown_manifests.find, "team/app", digest=made["amd"])
     assert amd is not None
     assert {one.digest: one.size for one in amd.references} == {Digest.of(LAYERS[n]): len(LAYERS[n]) for n in (0, 1)}
-    assert await database.survey(listings.find_manifest, "team/app", tag="none") is None
-    assert await database.survey(listings.find_manifest, "team/other", digest=made["amd"]) is None
+    assert await database.survey(shown_manifests.find, "team/app", tag="none") is None
+    assert await database.survey(shown_manifests.find, "team/other", digest=made["amd"]) is None
 
 
 async def test_deleted_manifests_are_listed_apart(database: Database) -> None:
     made = await database.write(fill)
     await database.write(manifests.delete, "team/app", made["old"], actor="user:bob", undo=WEEK)
 
-    (gone,) = await database.survey(listings.manifests, "team/app", which="deleted", **FAR)
+    (gone,) = await database.survey(shown_manifests.page, "team/app", which="deleted", **FAR)
 
     assert (gone.image.digest, gone.deleted_by) == (made["old"], "user:bob")
     assert gone.restorable_until is not None
@@ -174,21 +178,21 @@ async def test_deleted_manifests_are_listed_apart(database: Database) -> None:
 
 async def test_usage_counts_shared_blobs_once(database: Database) -> None:
     made = await database.write(fill)
-    everything = await database.survey(listings.usage, prefix="")
-    (_, app), (last, _) = await database.survey(listings.usages, prefix="team/", **FAR)
-    team = await database.survey(listings.usage, prefix="team/")
-    nothing = await database.survey(listings.usage, prefix="nobody/")
+    everything = await database.survey(usage.of_group, prefix="")
+    (_, app), (last, _) = await database.survey(usage.page, prefix="team/", **FAR)
+    team = await database.survey(usage.of_group, prefix="team/")
+    nothing = await database.survey(usage.of_group, prefix="nobody/")
     for name in ("amd", "arm", "attestation", "both"):
         await database.write(manifests.delete, "team/app", made[name], actor=ACTOR, undo=WEEK)
     await database.write(repositories.delete, "team/other", actor=ACTOR, undo=WEEK)
-    after = await database.survey(listings.usage, prefix="")
+    after = await database.survey(usage.of_group, prefix="")
 
     assert everything == team
     assert last == "team/other"
     assert (everything.repositories, everything.logical) == (2, sizes(0, 1, 2) + sizes(0, 3))
     assert (everything.stored, everything.unique, everything.reclaimable) == (sizes(0, 1, 2, 3), sizes(0, 1, 2, 3), 0)
     assert (app.repositories, app.stored, app.unique) == (1, sizes(0, 1, 2), sizes(1, 2))
-    assert nothing == listings.Usage(0, 0, 0, 0, 0)
+    assert nothing == usage.Usage(0, 0, 0, 0, 0)
     assert (after.repositories, after.stored, after.reclaimable) == (1, sizes(0, 1, 2, 3), sizes(0, 2, 3))
 
 
@@ -207,16 +211,16 @@ BIG = (
 )
 FEW: dict[str, Any] = {"after": "", "limit": 5}
 PAGES: list[Callable[[Connection], Any]] = [
-    lambda c: listings.repositories(c, **FEW),
-    lambda c: listings.deleted_repositories(c, after="", after_id=0, limit=5),
-    lambda c: listings.find_repository(c, "team/app"),
-    lambda c: listings.tags(c, "team/app", **FEW),
-    lambda c: listings.find_tag(c, "team/app", "v1"),
-    lambda c: listings.deleted_tags(c, "team/app", **FEW),
-    lambda c: listings.manifests(c, "team/app", which="all", **FEW),
-    lambda c: listings.manifests(c, "team/app", which="untagged", **FEW),
-    lambda c: listings.manifests(c, "team/app", which="deleted", **FEW),
-    lambda c: listings.find_manifest(c, "team/app", tag="v1"),
+    lambda c: shown_repositories.page(c, **FEW),
+    lambda c: shown_repositories.deleted(c, after="", after_id=0, limit=5),
+    lambda c: shown_repositories.find(c, "team/app"),
+    lambda c: shown_tags.page(c, "team/app", **FEW),
+    lambda c: shown_tags.find(c, "team/app", "v1"),
+    lambda c: shown_tags.deleted(c, "team/app", **FEW),
+    lambda c: shown_manifests.page(c, "team/app", which="all", **FEW),
+    lambda c: shown_manifests.page(c, "team/app", which="untagged", **FEW),
+    lambda c: shown_manifests.page(c, "team/app", which="deleted", **FEW),
+    lambda c: shown_manifests.find(c, "team/app", tag="v1"),
 ]
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, func, select, text, update
 from tests.metadata.making import ACTOR, HOUR, NOTHING, WEEK, child, pushed, put
 from tests.registry.making import push_image
 
-from stackyard.metadata import holds, leases, pulls, retention
+from stackyard.metadata import holds, leases, manifests, pulls, retention
 from stackyard.metadata.database import Database
 from stackyard.metadata.pulls import Pulled
 from stackyard.metadata.retention import Doomed
@@ -129,21 +129,80 @@ async def test_it_all_goes_for_good_when_its_time_is_over(database: Database, st
     assert {found.location async for found in store.walk("docker")} == set()
 
 
-async def test_an_image_that_was_pushed_again_waits_for_its_index(database: Database) -> None:
-    """Whoever pushes an index asks for its images first, and skips what is there."""
-    registry = Registry.over(MemoryStore(), database, Settings(promise=HOUR, undo=WEEK))
-    again, once = pushed(b"again"), pushed(b"once")
-    for one in (again, once):
-        await database.write(put, "a", one)
-    await database.write(put, "a", pushed(b"index", [child(again.digest), child(once.digest)]), "v1")
-    await database.write(put, "a", again)
+@pytest.fixture
+async def promising(database: Database) -> Registry:
+    """A registry whose only tag pointed to an index of two images, `again` and `once`, and was just removed by rule.
+
+    The image `again` was pushed again; the index's own promise and that of `once` are over.
+    """
+    registry = Registry.over(MemoryStore(), database, Settings(promise=HOUR, undo=WEEK, linger=NOTHING))
+    for payload in (b"again", b"once"):
+        await database.write(put, "a", pushed(payload), promise=NOTHING)
+    index = pushed(b"index", [child(Digest.of(b"again")), child(Digest.of(b"once"))])
+    await database.write(put, "a", index, "v1", promise=NOTHING)
+    await database.write(put, "a", pushed(b"again"), promise=HOUR)
     await age(database, {"v2": 1})
     await database.write(_backdate, "a", "v1", 90)
     await rule(registry, last=1)
-
     await registry.cleanup.run()
+    return registry
 
-    assert await hidden(database) == {once.digest, Digest.of(b"index")}
+
+async def test_what_is_promised_waits_for_an_index_that_names_it(promising: Registry, database: Database) -> None:
+    """Whoever pushes an index asks for its images first, and skips what is there."""
+    assert await hidden(database) == {Digest.of(b"once"), Digest.of(b"index")}
+
+    other = pushed(b"other index", [child(Digest.of(b"again"))])
+    await database.write(put, "a", other, "v3")
+    await _pass(database, 2 * HOUR)
+    await promising.collection.run(readers=NOTHING)
+
+    assert await hidden(database) == {Digest.of(b"once"), Digest.of(b"index")}
+
+
+async def test_what_was_promised_goes_afterwards_and_comes_back_with_its_index(
+    promising: Registry, database: Database
+) -> None:
+    await _pass(database, 2 * HOUR)
+    await promising.collection.run(readers=NOTHING)
+    assert await hidden(database) == {Digest.of(b"once"), Digest.of(b"again"), Digest.of(b"index")}
+
+    await promising.tags.restore("a", "v1", digest=None, at=None, actor=ACTOR)
+
+    assert await hidden(database) == set()
+
+
+async def test_what_is_pushed_again_after_a_rule_stays(promising: Registry, database: Database) -> None:
+    """It has no tag, but that is how it was pushed."""
+    await database.write(put, "a", pushed(b"again"), promise=NOTHING)
+
+    await _pass(database, 2 * HOUR)
+    await promising.collection.run(readers=NOTHING)
+
+    assert Digest.of(b"again") not in await hidden(database)
+
+
+async def test_what_was_needed_when_its_promise_was_over_stays(promising: Registry, database: Database) -> None:
+    await database.write(put, "a", pushed(b"other index", [child(Digest.of(b"again"))]), promise=NOTHING)
+    await _pass(database, 2 * HOUR)
+    await promising.collection.run(readers=NOTHING)
+
+    await database.write(manifests.delete, "a", Digest.of(b"other index"), actor=ACTOR, undo=NOTHING)
+    await _pass(database, 2 * WEEK)
+    await promising.collection.run(readers=NOTHING)
+
+    assert Digest.of(b"again") not in await hidden(database)
+
+
+async def _pass(database: Database, span: timedelta) -> None:
+    """Let promises and due times lie so much further back."""
+
+    def backdate(c: Connection) -> None:
+        values = {"span": span // timedelta(microseconds=1)}
+        c.execute(text("UPDATE manifest SET promised_until = promised_until - :span"), values)
+        c.execute(text("UPDATE due SET due_at = due_at - :span"), values)
+
+    await database.write(backdate)
 
 
 async def test_what_another_tag_or_index_holds_stays(registry: Registry, database: Database) -> None:

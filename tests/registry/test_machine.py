@@ -304,7 +304,7 @@ class Lifecycle(RuleBasedStateMachine):
             return bool(collector.entries)
         if not collector.looks:
             collector.looks = await database.write(
-                rounds.collect, collector.entries, grace=NO_GRACE, readers=timedelta(minutes=1)
+                rounds.collect, collector.entries, grace=NO_GRACE, readers=timedelta(minutes=1), undo=WEEK
             )
         elif not collector.deleted:
             for look in collector.looks.values():

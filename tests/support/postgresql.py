@@ -65,7 +65,7 @@ class Server:
         statements = [f"DELETE FROM {table}" for table in tables]
         statements.append(
             f"UPDATE installation SET version = {schema.VERSION}, floor = {schema.FLOOR}, import_state = NULL, "
-            "view_complete = false"
+            "view_complete = false, pulls_since = EXTRACT(EPOCH FROM statement_timestamp()) * 1000000"
         )
         await self._run(_SHARED, "; ".join(statements))
         return self.url(_SHARED)

@@ -7,8 +7,8 @@ from stackyard.http.request import Request
 from stackyard.oci.endpoints import Catalog
 from stackyard.registry.registry import Registry
 
-# RFC 7234, 5.5.7: a miscellaneous warning, for people and logs.
-_STILL_READING = header("warning", '199 - "the volume is still being read; repositories may be missing"')
+# distribution-spec, "Warnings": code 299, agent "-" and no date.
+_STILL_READING = header("warning", '299 - "the volume is still being read; repositories may be missing"')
 
 
 async def list_repositories(registry: Registry, call: Catalog, request: Request) -> Answer:

@@ -2,6 +2,8 @@
 
 A manifest takes along what only it held: the images of an index, signatures and attestations. Whatever was hidden
 together comes back together (`manifests.restore`), until the undo span ends.
+
+What is promised stays in sight until that is over, then goes: somebody may be about to push an index that names it.
 """
 
 from dataclasses import dataclass
@@ -73,10 +75,17 @@ _REFERRERS = Prepared(
         manifest.c.deleted_at.is_(None),
     )
 )
-_PROMISED = Prepared(
-    select(manifest.c.promised_until).where(
-        manifest.c.repository_id == bindparam("repository_id"), manifest.c.digest == bindparam("digest")
+_UNNEEDED_BY = Prepared(
+    select(manifest.c.unneeded_by).where(
+        manifest.c.repository_id == bindparam("repository_id"),
+        manifest.c.digest == bindparam("digest"),
+        manifest.c.deleted_at.is_(None),
     )
+)
+_REMEMBER = Prepared(
+    manifest.update()
+    .where(manifest.c.repository_id == bindparam("repository_id_"), manifest.c.digest == bindparam("digest_"))
+    .values(unneeded_by=bindparam("actor"))
 )
 _NAME = Prepared(
     select(repository.c.name).where(repository.c.id == bindparam("repository_id"), repository.c.deleted_at.is_(None))
@@ -107,8 +116,6 @@ class _Unneeded:
     """A `Guard` that lets only go what nothing needs and, where a span is set, nobody used within it."""
 
     span: timedelta | None
-    promised: datetime | None
-    """Keep what was promised for longer than this: somebody pushed it again, and relies on it."""
 
     def on_point(self, c: Connection, tag: str, *, moves: bool) -> None:
         """Not asked."""
@@ -118,49 +125,62 @@ class _Unneeded:
 
     def on_delete_manifest(self, c: Connection, repository_id: int, digest: str) -> None:
         """Raises _Kept."""
-        wait = _wait(c, repository_id, digest, self.span, self.promised)
+        wait = _wait(c, repository_id, digest, self.span)
         if wait is not None:
             raise _Kept(wait)
 
 
-def hide(  # noqa: PLR0913 - what, whose and for how long
-    c: Connection,
-    repository: str,
-    repository_id: int,
-    digest: str,
-    *,
-    actor: str,
-    undo: timedelta,
-    span: timedelta | None,
-    promised: datetime | None = None,
-) -> timedelta:
-    """Delete a manifest that nothing needs, and all that only it held; they can be restored for `undo`.
+@dataclass(frozen=True, slots=True)
+class By:
+    """Which rule hides, and how."""
 
-    Images of an index that were pushed again after it are kept while they are promised: another index may be on its
-    way that names them.
+    actor: str
+    """One of `tags.RULES`."""
+    undo: timedelta
+    """What goes can be restored for so long."""
+    span: timedelta | None = None
+    """Spare what was pushed, pulled by digest or had a tag within it; None: only what is promised."""
 
-    Args:
-        actor: One of `tags.RULES`.
-        span: Spare what was pushed, pulled by digest or had a tag within it; None: spare nothing.
-        promised: Spare what is promised, and for longer than this.
+
+def hide(c: Connection, repository: str, repository_id: int, digest: str, by: By) -> timedelta:
+    """Delete a manifest that nothing needs, and all that only it held.
+
+    What is spared is queued; without a span, with a note that a rule is waiting for it.
 
     Returns:
         When to look again; zero when it is gone, or needed until something changes.
     """
     try:
-        gone = manifests.delete(c, repository, Digest(digest), actor=actor, undo=undo, guard=_Unneeded(span, promised))
+        guard = _Unneeded(by.span)
+        gone = manifests.delete(c, repository, Digest(digest), actor=by.actor, undo=by.undo, guard=guard)
     except _Kept as kept:
+        if kept.wait and by.span is None:
+            _REMEMBER.run(c, repository_id_=repository_id, digest_=digest, actor=by.actor)
         return kept.wait
     if gone:
         values = {"repository_id": repository_id, "digest": digest}
-        own = _PROMISED.scalar(c, **values)
-        below = dict.fromkeys(_REFERRERS.column(c, **values))
-        below.update(dict.fromkeys(_CHILDREN.column(c, **values), own))
-        for one, after in below.items():
-            wait = hide(c, repository, repository_id, one, actor=actor, undo=undo, span=span, promised=after)
-            if wait:
-                due.add_manifest(c, repository_id, one, wait=wait)
+        for one in dict.fromkeys(_REFERRERS.column(c, **values) + _CHILDREN.column(c, **values)):
+            queue_rest(c, repository_id, one, hide(c, repository, repository_id, one, by))
     return _NOBODY
+
+
+def queue_rest(c: Connection, repository_id: int, digest: str, wait: timedelta) -> None:
+    """Look at the manifest again when `hide` says so."""
+    if wait:
+        due.add_manifest(c, repository_id, digest, wait=wait)
+
+
+def hide_unneeded(c: Connection, repository_id: int, digest: str, *, undo: timedelta) -> timedelta:
+    """As `hide`, for what was found in the queue: what a rule waits for goes, unless something needs it by now."""
+    values = {"repository_id": repository_id, "digest": digest}
+    actor = _UNNEEDED_BY.scalar(c, **values)
+    name = _NAME.scalar(c, repository_id=repository_id) if actor else None
+    if name is None:
+        return _NOBODY
+    wait = hide(c, name, repository_id, digest, By(actor, undo))
+    if not wait:  # gone, or needed again: then it stays, also when that ends
+        _REMEMBER.run(c, repository_id_=repository_id, digest_=digest, actor=None)
+    return wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +201,7 @@ def hide_untagged(c: Connection, repository_id: int, digest: str, how: Untagged)
     name = _NAME.scalar(c, repository_id=repository_id)
     if name is None:
         return _NOBODY
-    return hide(c, name, repository_id, digest, actor="untagged", undo=how.undo, span=how.span)
+    return hide(c, name, repository_id, digest, By("untagged", how.undo, how.span))
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,9 +251,7 @@ def queue_ended(c: Connection, part: Part, *, after: int, now: datetime) -> tupl
     return after, read
 
 
-def _wait(
-    c: Connection, repository_id: int, digest: str, span: timedelta | None, promise: datetime | None = None
-) -> timedelta | None:
+def _wait(c: Connection, repository_id: int, digest: str, span: timedelta | None) -> timedelta | None:
     """None when it can go; else how long it is spared, zero when something needs it."""
     row = _JUDGE.one(c, repository_id=repository_id, digest=digest)
     if row is None:
@@ -241,8 +259,7 @@ def _wait(
     tagged, named, refers, created, promised, pulled, ended, now = row
     if tagged or named or refers:
         return _NOBODY
-    if span is None:
-        return _NOBODY if promise and promised > max(promise, now) else None
-    used = max(one for one in (created, pulled, ended) if one is not None)
-    left = max(used + span, promised) - now
-    return left if left > _NOBODY else None
+    spared = promised
+    if span is not None:
+        spared = max(promised, *(one + span for one in (created, pulled, ended) if one is not None))
+    return spared - now if spared > now else None

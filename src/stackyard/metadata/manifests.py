@@ -250,6 +250,7 @@ _REVIVE = Prepared(
         deleted_at=None,
         deleted_by=None,
         restorable_until=None,
+        unneeded_by=None,
     )
 )
 _named = (

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, bindparam, select
 
 from stackyard.metadata import audit, clock, hiding, reach, repositories, tags
+from stackyard.metadata.hiding import By
 from stackyard.metadata.prepared import Prepared, Row
 from stackyard.metadata.schema import manifest, repository, tag, tag_pull
 from stackyard.metadata.tags import Guard
@@ -171,7 +172,8 @@ def _remove(c: Connection, how: _How, one: Doomed, check: Callable[[Connection],
     except _Changed:
         return False
     digest = one.seen.digest
-    hiding.hide(c, how.repository, how.repository_id, digest, actor=actor, undo=undo, span=None)
+    wait = hiding.hide(c, how.repository, how.repository_id, digest, By(actor, undo))
+    hiding.queue_rest(c, how.repository_id, digest, wait)
     audit.record(
         c,
         actor=actor,

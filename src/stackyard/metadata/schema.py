@@ -181,6 +181,8 @@ manifest = Table(
     Column("payload", LargeBinary, nullable=False),
     # Seconds that a tag may point here before it expires, from `expires-after` labels and annotations. Seldom read.
     Column("expires_after", BigInteger),
+    # The rule that took away what held it, while it was promised: when that is over it goes, unless something needs it.
+    Column("unneeded_by", Text),
     UniqueConstraint("repository_id", "digest"),
 )
 # The manifest's own bytes may lie in the store as well, for Distribution to find.

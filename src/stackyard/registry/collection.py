@@ -95,6 +95,8 @@ class Collection:
     store: BlobStore
     database: Database
     leases: Leases
+    undo: timedelta
+    """What a rule hides can be restored for so long."""
     untagged: Untagged | None = None
     """Which manifests go that nobody deleted; None: none."""
     linger: timedelta = READER_SPAN
@@ -220,7 +222,7 @@ class Collection:
 
     async def _look(self, lease: Lease, entries: list[Entry], freed: Freed, style: _Style) -> None:
         began = time.monotonic()
-        looks = await lease.write(_collect, entries, style.grace, style.readers, style.untagged)
+        looks = await lease.write(_collect, entries, style, self.undo)
         freed.add(looks)
         await self._delete(lease, looks, freed)
         await style.tell(freed)
@@ -246,12 +248,10 @@ class Collection:
         return True
 
 
-def _collect(
-    c: Connection, entries: list[Entry], grace: timedelta, readers: timedelta, untagged: Untagged | None
-) -> dict[Entry, Look]:
+def _collect(c: Connection, entries: list[Entry], style: _Style, undo: timedelta) -> dict[Entry, Look]:
     if hold := holds.current(c):
         raise Held(f"nothing is collected while {hold} needs everything to stay")
-    return rounds.collect(c, entries, grace=grace, readers=readers, untagged=untagged)
+    return rounds.collect(c, entries, grace=style.grace, readers=style.readers, undo=undo, untagged=style.untagged)
 
 
 def _forget(c: Connection, batch: list[tuple[Entry, Look]], gone: set[int]) -> None:

@@ -116,7 +116,7 @@ class Registry:
             rules,
             Cleanup(database, settings, leases, rules, pulls),
             Untagged(database, settings, leases),
-            Collection(store, database, leases, _untagged(settings), settings.linger),
+            Collection(store, database, leases, settings.undo, _untagged(settings), settings.linger),
             Purge(store, database),
             Scrub(store, database, leases, settings.scrub_rate, settings.scrub_every),
             Check(store, database, imports),

@@ -47,6 +47,7 @@ def _content() -> None:
     op.add_column("blob", sa.Column("damage", sa.Text(), nullable=True))
     op.create_index("blob_quarantined", "blob", ["digest"], unique=False, **_where("state = 'quarantined'"))
     op.add_column("manifest", sa.Column("expires_after", sa.BigInteger(), nullable=True))
+    op.add_column("manifest", sa.Column("unneeded_by", sa.Text(), nullable=True))
     op.create_index("ix_manifest_digest", "manifest", ["digest"], unique=False)
     op.add_column("manifest_reference", sa.Column("missing", sa.Boolean(), nullable=False, server_default=sa.false()))
     op.add_column("tag", sa.Column("expires_at", Instant, nullable=True))
