@@ -43,7 +43,7 @@ async def test_a_rule_is_added_listed_changed_and_removed(admin: Client) -> None
         (KEEP_TEN | {"keep": {}}, "the new rule: keeps nothing, so it would delete every tag it is about"),
         (KEEP_TEN | {"repositories": "Team"}, "'Team' is not a repository name with * or ** in it"),
         (KEEP_TEN | {"tags": ["re:("]}, "is not a regular expression"),
-        (KEEP_TEN | {"excluding": ["*"]}, "dev-* but * can match no tag"),
+        (KEEP_TEN | {"excluding": ["*"]}, "all that dev-* stands for is excluded by *"),
         (KEEP_TEN | {"keep": {"pulled": "soon"}}, "'soon' is not a length of time such as 14d, 36h or 1w"),
         (KEEP_TEN | {"pattern": "v*"}, "pattern is unknown here"),
         (FROZEN | {"repositories": "a\0"}, "NUL"),

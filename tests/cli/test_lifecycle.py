@@ -1,6 +1,10 @@
 """Collecting, bringing back and purging, as an administrator types it: beside a running server and without one."""
 
 import json
+import os
+import pty
+import signal
+import subprocess
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -49,7 +53,7 @@ def test_a_repository_is_deleted_brought_back_and_purged(registry: Running) -> N
 
     assert "bring it back with: stackyard repo restore team/app" in deleted.stdout
     assert (gone, back.returncode, served) == (404, 0, 200)
-    assert purged.stdout == "gone: 1 manifests, 2 blobs of 260 B\n"
+    assert purged.stdout == "gone: 1 manifest, 2 blobs of 260 B\n"
     assert again.stderr == "stackyard: no repository team/app was deleted that can still be restored\n"
     assert not list((registry.data / "docker/registry/v2/blobs").rglob("data"))
 
@@ -73,6 +77,45 @@ def test_a_tag_goes_back_to_what_it_was(registry: Running) -> None:
     assert restored.stdout == f"team/app:1.0 points to {old}\n"
     assert (nothing.returncode, unclear.returncode) == (1, 2)
     assert nothing.stderr == "stackyard: team/app:none never pointed to anything else\n"
+
+
+def test_what_cannot_be_restored_says_why(registry: Running) -> None:
+    push(registry, "team/app")
+    digest = digest_of(registry, "team/app:1.0")
+
+    said = {
+        "had none": verb(registry, "tag", "history", "team/app:none"),
+        "give one of them": verb(registry, "tag", "restore", "team/app:1.0", "--digest", digest, "--at", "2026-01-31"),
+        "write 2026-01-31": verb(registry, "tag", "restore", "team/app:1.0", "--at", "yesterday"),
+        "is not deleted": verb(registry, "manifest", "restore", f"team/app@{digest}"),
+        "leave out the server's name: team/app:1.0": verb(registry, "purge", "localhost:5000/team/app:1.0", "--yes"),
+        "leave out the server's name: team/app": verb(registry, "repo", "restore", "localhost:5000/team/app"),
+        "say --yes": verb(registry, "repo", "delete", "team/app"),
+    }
+    registry.stop()
+
+    for words, done in said.items():
+        assert words in done.stdout + done.stderr
+        assert done.returncode in (1, 2)
+
+
+def test_who_is_asked_may_leave_with_ctrl_c(registry: Running) -> None:
+    push(registry, "team/app")
+    ours, theirs = pty.openpty()
+    program = str(stackyard.ROOT / ".venv/bin/stackyard")
+    for words in (("purge", "team/app:1.0"), ("repo", "delete", "team/app")):
+        asking = subprocess.Popen(
+            [program, *words, "--config", str(registry.config)], stdin=theirs, stdout=theirs, stderr=theirs
+        )
+        shown = b""
+        while b"[y/N]" not in shown:
+            shown += os.read(ours, 4096)
+
+        asking.send_signal(signal.SIGINT)
+
+        assert asking.wait(timeout=30) == 130
+    os.close(theirs)
+    assert registry.manifest("team/app", "1.0").status == 200
 
 
 def test_registry_garbage_collect_word_for_word_while_it_serves(registry: Running) -> None:
@@ -114,9 +157,13 @@ def test_what_could_be_restored_goes_with_a_grace_and_a_dry_run_says_so_before(r
     wrong = verb(registry, "gc", "--grace", "soon")
     registry.stop()
 
-    assert without.stdout == "would free 0 blobs of 0 B, 0 manifests\n"
+    size = found["bytes"]
+    assert without.stdout.splitlines() == [
+        "would free 0 blobs of 0 B, 0 manifests",
+        f"{size} B more can still be restored: stackyard gc --grace 0 frees it",
+    ]
     assert sorted(found["digests"]) == sorted([DIGEST, manifest])
-    assert collected.stdout == f"freed 2 blobs of {found['bytes']} B, 1 manifests\n"
+    assert collected.stdout == f"freed 2 blobs of {size} B, 1 manifest\n"
     assert (again.returncode, wrong.returncode) == (1, 2)
 
 

@@ -65,4 +65,4 @@ def test_a_bad_rule_is_refused_with_the_reason(registry: Running) -> None:
     assert nothing.stderr.startswith("stackyard: the new rule: keeps nothing, so it would delete every tag")
     assert (frozen.returncode, form.returncode, removed.stdout) == (0, 0, "rule 1 is removed\n")
     assert again.stderr == "stackyard: the new rule: has no effect, because rule 1 makes the same tags immutable\n"
-    assert unknown.stderr == "stackyard: there is no such rule\n"
+    assert unknown.stderr == "stackyard: there is no such rule: 1\n"

@@ -68,7 +68,7 @@ def test_what_is_refused_is_told_in_one_sentence(registry: Running) -> None:
     done = run("repo", "show", "none", "--config", registry.config)
 
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "stackyard: repository name not known to registry\n"
+    assert done.stderr == "stackyard: repository name not known to registry: none\n"
 
 
 def test_scripts_get_the_documents(registry: Running) -> None:
@@ -132,7 +132,7 @@ def test_a_job_that_is_not_there_is_told(registry: Running) -> None:
     for verb in ("show", "cancel", "follow"):
         done = run("job", verb, "7", "--config", registry.config)
 
-        assert (done.returncode, done.stderr) == (1, "stackyard: no such job\n")
+        assert (done.returncode, done.stderr) == (1, "stackyard: no such job: 7\n")
 
 
 def test_what_was_pushed_is_shown_and_deleted(registry: Running) -> None:

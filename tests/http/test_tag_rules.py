@@ -170,6 +170,19 @@ async def test_an_administrator_is_let_through_and_that_is_recorded(app: App, cl
     assert recorded == [("user:root", [tag]) for tag in ("v1", "other", "v1", "v1")]
 
 
+async def test_bringing_an_immutable_tag_back_to_something_else_is_recorded(app: App, client: Client) -> None:
+    await push_image(client, "a", "v1")
+    assert (await put_manifest(client, "a", "v1", OTHER)).status == 201
+    await add(app, IMMUTABLE, tags=["v*"])
+    restore = partial(app.registry.tags.restore, "a", "v1", at=None, actor="user:root")
+
+    await restore(digest=Digest.of(OTHER))  # it is there
+    await restore(digest=None)
+
+    recorded = await app.registry.manifests.database.read(_overrides)
+    assert [(actor, json.loads(detail)["tags"]) for actor, detail in recorded] == [("user:root", ["v1"])]
+
+
 def test_only_those_on_the_list_are_administrators(app: App) -> None:
     access = app.access
 

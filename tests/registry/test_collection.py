@@ -271,7 +271,7 @@ async def test_untagged_manifests_go_when_asked_and_can_be_restored(registry: Re
     await database.write(put, "a", index, "all", promise=NOTHING)
     untagged = Untagged(NOTHING, WEEK)
 
-    assert await registry.collection.count_untagged() == 1
+    assert (await registry.collection.survey(delete_untagged=True)).untagged == 1
     freed = await collect(registry, untagged=untagged)
 
     assert freed.blobs == 0

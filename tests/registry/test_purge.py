@@ -44,6 +44,39 @@ async def test_an_image_goes_with_all_its_tags_and_what_only_it_names(
         await registry.manifests.restore("a", image.digest, actor=ACTOR)
 
 
+async def test_what_was_deleted_before_can_be_purged(
+    registry: Registry, database: Database, store: MemoryStore
+) -> None:
+    image = await push_image(registry, database, "a", "v1", SECRET)
+    await promised(database, "a", image, "v1")
+    await registry.manifests.remove("a", "v1", actor=ACTOR)
+
+    with pytest.raises(ManifestUnknown, match=f"v1 is deleted already; .* still here: a@{image.digest}"):
+        await registry.purge.manifest("a", "v1", actor=ACTOR)
+    gone = await registry.purge.manifest("a", image.digest, actor=ACTOR)
+
+    assert gone.blobs == [Digest.of(SECRET)]
+    assert await locations(store) == set()
+
+
+async def test_a_repository_goes_with_those_that_were_deleted_under_its_name(
+    registry: Registry, database: Database, store: MemoryStore
+) -> None:
+    for tag in ("v1", "v2"):
+        await push_image(registry, database, "a", tag, SECRET + tag.encode())
+        await registry.repositories.delete("a", actor=ACTOR)
+    await push_image(registry, database, "a", "v3", BASE)
+
+    gone = await registry.purge.repository("a", actor=ACTOR)
+
+    assert (len(gone.manifests), len(gone.blobs)) == (3, 3)
+    assert await locations(store) == set()
+    with pytest.raises(NotRestorable):
+        await registry.repositories.restore("a", actor=ACTOR)
+    with pytest.raises(NameUnknown):
+        await registry.purge.repository("a", actor=ACTOR)
+
+
 async def test_what_another_repository_has_stays_there(
     registry: Registry, database: Database, store: MemoryStore
 ) -> None:

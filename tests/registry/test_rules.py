@@ -121,6 +121,8 @@ async def test_a_rule_nobody_understands_does_not_take_the_others_away(database:
         (FORM, {"repositories": "**"}, "pattern is missing"),
         (FORM, {"repositories": "**", "pattern": ".x"}, "can match no tag"),
         (FORM, {"repositories": "**", "pattern": "*"}, "no effect"),
+        (FORM, {"repositories": "**", "pattern": "version-commit"}, "or version-date-commit for tags such as"),
+        (IMMUTABLE, {"repositories": "**", "tags": "v1", "excluding": "v*"}, "all that v1 stands for is excluded by v"),
     ],
 )
 def test_a_bad_rule_is_refused_with_the_reason(kind: str, detail: dict[str, Any], reason: str) -> None:
@@ -153,6 +155,19 @@ def test_a_bad_rule_is_refused_with_the_reason(kind: str, detail: dict[str, Any]
 def test_rules_that_do_not_go_together_are_refused(first: Any, second: Any, reason: str) -> None:
     with pytest.raises(RuleRefused, match=reason):
         check_all([(*first, "one"), (*second, "two")])
+
+
+async def test_a_rule_is_compared_with_the_others_though_they_do_not_go_together(database: Database) -> None:
+    """The configuration file and the API know nothing of each other."""
+    rules = Rules(database)
+    keep = {"repositories": "**", "keep": {"last": 1}}
+    await rules.adopt([(RETENTION, keep)])
+    more = {"repositories": "**", "keep": {"last": 2}}
+    await database.write(rows.add, RETENTION, more, source="api", actor="local:root")
+
+    with pytest.raises(RuleRefused, match="has no effect"):
+        await rules.add(RETENTION, keep | {"repositories": "a"}, actor="x")
+    await rules.add(IMMUTABLE, RELEASES, actor="local:root")
 
 
 def test_a_more_specific_form_may_differ() -> None:

@@ -72,7 +72,8 @@ async def test_a_deleted_manifest_comes_back_with_its_tags_but_for_those_that_ar
 
     assert (await registry.manifests.find("a", "v1")).digest == image.digest
     assert (await registry.manifests.find("a", "v2")).digest == other.digest
-    assert await registry.manifests.restore("a", image.digest, actor=ACTOR) == []
+    with pytest.raises(AlreadyThere, match="is not deleted"):
+        await registry.manifests.restore("a", image.digest, actor=ACTOR)
 
 
 async def test_a_tag_comes_back_with_its_deleted_manifest(registry: Registry, database: Database) -> None:
@@ -120,6 +121,14 @@ async def test_what_is_over_or_gone_is_refused_in_a_sentence(registry: Registry,
     ):
         with pytest.raises(NameUnknown):
             await unknown
+
+
+async def test_only_what_is_or_was_a_tag_has_a_history(registry: Registry, database: Database) -> None:
+    await push_image(registry, database, "a", "v1", b"old")
+
+    assert await registry.tags.history("a", "v1", before=None, limit=1) == []
+    with pytest.raises(ManifestUnknown, match="a has no tag v2 and had none"):
+        await registry.tags.history("a", "v2", before=None, limit=1)
 
 
 async def test_history_says_until_when(registry: Registry, database: Database) -> None:

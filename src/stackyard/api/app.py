@@ -124,8 +124,13 @@ async def _refused(_: Request, error: Exception) -> Response:
 
 async def _invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    wrong = [{"where": ".".join(map(str, one["loc"])), "message": one["msg"]} for one in error.errors()]
-    sentence = "; ".join(f"{one['where']}: {one['message']}" for one in wrong)
+    wrong = [
+        {"where": ".".join(map(str, one["loc"])), "message": one["msg"].removeprefix("Value error, ")}
+        for one in error.errors()
+    ]
+    sentence = "; ".join(
+        f"{member}: {one['message']}" if (member := one["where"].partition(".")[2]) else one["message"] for one in wrong
+    )
     return _answer(problems.problem(422, sentence, code="INVALID", errors=wrong))
 
 

@@ -60,7 +60,7 @@ async def show_history(
     limit: Limit = 100,
 ) -> Page[Past]:
     """What a tag points to and pointed to, the last first."""
-    found = await registry.tags.history(repository, tag, before=after or _MOST, limit=limit + 1)
+    found = await registry.tags.history(repository, tag, before=after, limit=limit + 1)
     items = [Past.model_validate(past) for _, past in found[:limit]]
     following = asking.next_page(request, str(found[limit - 1][0]) if len(found) > limit else None)
     now = None if after else await registry.tags.current(repository, tag)

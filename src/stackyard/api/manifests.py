@@ -98,7 +98,7 @@ async def list_manifests(
     repository: asking.Repository,
     which: Annotated[
         Literal["all", "untagged", "deleted"],
-        Query(description="untagged: no tag points to it; deleted: it can be restored."),
+        Query(description="untagged: no tag, no index and no subject holds it; deleted: it can be restored."),
     ] = "all",
     after: After = "",
     limit: Limit = 100,

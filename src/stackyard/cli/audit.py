@@ -1,11 +1,12 @@
 """`stackyard audit`."""
 
 import json
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from stackyard.cli.times import parse
 from stackyard.cli.verbs import verb
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ audit = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S%z"]
 Text = Optional[str]  # noqa: UP045 - typer reads the annotation
 Time = Optional[datetime]  # noqa: UP045
 
@@ -30,8 +30,12 @@ async def list_entries(  # noqa: PLR0913 - each is an option
     actor: Annotated[Text, typer.Option(help="Only what this one did, such as user:alice or local:root.")] = None,
     action: Annotated[Text, typer.Option(help="Only this, such as tag.delete.")] = None,
     repository: Annotated[Text, typer.Option(help="Only in this repository.")] = None,
-    since: Annotated[Time, typer.Option(formats=FORMATS, help="Only what happened then or later, UTC.")] = None,
-    until: Annotated[Time, typer.Option(formats=FORMATS, help="Only what happened before, UTC.")] = None,
+    since: Annotated[
+        Time, typer.Option(parser=parse, metavar="TIME", show_default=False, help="Only what happened then or later.")
+    ] = None,
+    until: Annotated[
+        Time, typer.Option(parser=parse, metavar="TIME", show_default=False, help="Only what happened before.")
+    ] = None,
 ) -> None:
     """List what was changed, the youngest first."""
     from stackyard.cli.output import time
@@ -44,11 +48,6 @@ async def list_entries(  # noqa: PLR0913 - each is an option
         "DETAIL": lambda one: json.dumps(one["detail"]) if one["detail"] else "-",
     }
     filters = {"actor": actor, "action": action, "repository": repository}
-    await out.rows(api.items("/audit", since=utc(since), until=utc(until), **filters), columns)
-
-
-def utc(time: datetime | None) -> str | None:
-    """A time that was given without an offset is UTC."""
-    if time is None:
-        return None
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).isoformat()
+    await out.rows(
+        api.items("/audit", since=since and since.isoformat(), until=until and until.isoformat(), **filters), columns
+    )

@@ -84,15 +84,23 @@ class Client:
             answer = await self.http.request(method, url, **how)
         except httpx.HTTPError as error:
             where = self.http.base_url if str(self.http.base_url.host) != "local" else "the server's local socket"
-            raise Problem(f"{where} does not answer: {error or type(error).__name__}") from error
+            raise Problem(f"{where} does not answer: {str(error) or type(error).__name__}") from error
         if not answer.is_success:
             raise _problem(answer)
         return answer.json() if answer.content else None
 
 
 def quoted(name: str) -> str:
-    """A repository, tag or digest as part of a path."""
-    return quote(name, safe="/:@")
+    """A repository, tag or digest as part of a path. Raises Problem when a server's name stands before it."""
+    return quote(without_server(name), safe="/:@")
+
+
+def without_server(name: str) -> str:
+    """The name. Raises Problem when a server's stands before it, as in docker's commands."""
+    first, slash, rest = name.partition("/")
+    if slash and ":" in first:
+        raise Problem(f"leave out the server's name: {rest}")
+    return name
 
 
 def tag_path(name: str) -> str:
@@ -106,7 +114,9 @@ def _problem(answer: httpx.Response) -> Problem:
     kind = answer.headers.get("content-type", "")
     if kind.startswith("application/problem+json"):
         document = answer.json()
-        return Problem(document["detail"], status=answer.status_code, code=document["code"])
+        about = [str(each) for each in document.get("about", {}).values()]
+        sentence = f"{document['detail']}: {about[0]}" if len(about) == 1 else document["detail"]
+        return Problem(sentence, status=answer.status_code, code=document["code"])
     return Problem(f"{answer.url} is not Stackyard's admin API: it answers {answer.status_code}")
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from stackyard.cli.jobs import Wait
-from stackyard.cli.verbs import FAILED, USAGE, Place, agreed, verb
+from stackyard.cli.verbs import FAILED, USAGE, Place, verb
 
 if TYPE_CHECKING:
     from stackyard.cli.client import Client
@@ -72,7 +72,10 @@ async def purge(
     api: "Client",
     out: "Output",
     reference: Annotated[
-        str, typer.Argument(metavar="REF", help="REPO:TAG, REPO@DIGEST, a whole REPO, or the DIGEST of a blob.")
+        str,
+        typer.Argument(
+            metavar="REF", help="REPO:TAG, REPO@DIGEST, a whole REPO (also a deleted one), or the DIGEST of a blob."
+        ),
     ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     wait: Wait = True,
@@ -81,9 +84,12 @@ async def purge(
 
     Nothing of it can be restored. Layers that other images need stay, and are named.
     """
-    if not agreed(f"Purge {reference} for good?", yes=yes):
+    from stackyard.cli.confirming import confirmed
+
+    named = _named(reference)
+    if not confirmed(f"Purge {reference} for good?", yes=yes):
         return FAILED
-    return await _run(api, out, "/purge", _named(reference), _purged, wait=wait)
+    return await _run(api, out, "/purge", named, _purged, wait=wait)
 
 
 async def scrub(
@@ -179,18 +185,22 @@ async def _run(api: "Client", out: "Output", path: str, request: dict[str, Any],
 
 
 def _collected(out: "Output", result: dict[str, Any]) -> None:
-    from stackyard.cli.output import size
+    from stackyard.cli.output import counted, size
 
-    freed = f"{result['blobs']} blobs of {size(result['bytes'])}, {result['manifests']} manifests"
-    out.note(f"would free {freed}" if "digests" in result else f"freed {freed}")
-    if result.get("untagged"):
-        out.note(f"would delete {result['untagged']} untagged manifests, which could be restored for a while")
+    would = "would " if "digests" in result else ""
+    freed = f"{counted(result['blobs'], 'blob')} of {size(result['bytes'])}, {counted(result['manifests'], 'manifest')}"
+    out.note(f"{would}free {freed}" if would else f"freed {freed}")
+    if result["untagged"]:
+        out.note(f"{would}delete{'' if would else 'd'} {counted(result['untagged'], 'manifest')} without a tag")
+    if result["restorable"]:
+        out.note(f"{size(result['restorable'])} more can still be restored: stackyard gc --grace 0 frees it")
 
 
 def _purged(out: "Output", result: dict[str, Any]) -> None:
-    from stackyard.cli.output import size
+    from stackyard.cli.output import counted, size
 
-    out.note(f"gone: {len(result['manifests'])} manifests, {len(result['blobs'])} blobs of {size(result['bytes'])}")
+    manifests, blobs = counted(len(result["manifests"]), "manifest"), counted(len(result["blobs"]), "blob")
+    out.note(f"gone: {manifests}, {blobs} of {size(result['bytes'])}")
     for tag in result["tags"]:
         out.note(f"tag gone: {tag}")
     for digest in result["kept"]:
@@ -236,7 +246,10 @@ def _is_bad(result: dict[str, Any]) -> bool:
 
 
 def _named(reference: str) -> dict[str, str | None]:
-    """The request for what a person named."""
+    """The request for what a person named. Raises Problem when a server's name stands before it."""
+    from stackyard.cli.client import without_server
+
+    reference = without_server(reference)
     repository, at, digest = reference.rpartition("@")
     if at or reference.startswith(("sha256:", "sha512:")):
         return {"repository": repository or None, "tag": None, "digest": digest}

@@ -45,6 +45,10 @@ async def follow(api: Client, job: dict[str, Any], *, quiet: bool = False) -> di
             f"`stackyard job cancel {number}` ends it\n"
         )
         raise
+    except Problem as error:
+        if error.status:
+            raise
+        raise Problem(f"{error}; job {number} goes on when it does: stackyard job follow {number}") from error
     if job["state"] == "failed":
         raise Problem(job["result"]["detail"], code=job["result"]["code"])
     if job["state"] == "cancelled":

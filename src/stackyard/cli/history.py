@@ -1,14 +1,15 @@
 """Looking back and bringing back: verbs of `stackyard tag`, `manifest` and `repo`."""
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from stackyard.cli.audit import FORMATS, Time, utc
 from stackyard.cli.manifests import manifest
 from stackyard.cli.repositories import Name, repo
 from stackyard.cli.tags import tag
-from stackyard.cli.verbs import FAILED, USAGE, agreed, verb
+from stackyard.cli.times import parse
+from stackyard.cli.verbs import FAILED, USAGE, verb
 
 if TYPE_CHECKING:
     from stackyard.cli.client import Client
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 TagReference = Annotated[str, typer.Argument(metavar="REPO:TAG", help="A tag of a repository.")]
 Text = Optional[str]  # noqa: UP045 - typer reads the annotation
+Time = Optional[datetime]  # noqa: UP045
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
@@ -55,13 +57,19 @@ async def restore_tag(
     out: "Output",
     reference: TagReference,
     digest: Annotated[Text, typer.Option(help="Point it to this manifest.")] = None,
-    at: Annotated[Time, typer.Option(formats=FORMATS, help="Point it to what it pointed to then, UTC.")] = None,
+    at: Annotated[
+        Time,
+        typer.Option(parser=parse, metavar="TIME", show_default=False, help="Point it to what it pointed to then."),
+    ] = None,
 ) -> int:
     """Make a tag point to what it pointed to before; without options to the last other manifest."""
     path = _path(out, reference)
     if path is None:
         return USAGE
-    found = await api.post(f"{path}/restore", {"digest": digest, "at": utc(at)})
+    if digest and at:
+        out.note("--digest and --at: give one of them")
+        return USAGE
+    found = await api.post(f"{path}/restore", {"digest": digest, "at": at and at.isoformat()})
     if out.as_json:
         out.show(found, {})
     else:
@@ -92,8 +100,9 @@ async def restore_manifest(
 async def delete_repository(api: "Client", out: "Output", name: Name, yes: Yes = False) -> int:
     """Hide a repository with all it holds; `repo restore` brings it back until the undo span ends."""
     from stackyard.cli.client import quoted
+    from stackyard.cli.confirming import confirmed
 
-    if not agreed(f"Delete {name} with all its tags?", yes=yes):
+    if not confirmed(f"Delete {name} with all its tags?", yes=yes):
         return FAILED
     await api.delete(f"/repositories/{quoted(name)}")
     out.note(f"{name} is deleted; bring it back with: stackyard repo restore {name}")

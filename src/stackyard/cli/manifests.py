@@ -53,7 +53,10 @@ async def list_manifests(
     api: "Client",
     out: "Output",
     repository: Name,
-    untagged: Annotated[bool, typer.Option("--untagged", help="Those that no tag points to.")] = False,
+    untagged: Annotated[
+        bool,
+        typer.Option("--untagged", help="Those without a tag that no index names and that are about nothing here."),
+    ] = False,
     deleted: Annotated[bool, typer.Option("--deleted", help="Those that are deleted and can be restored.")] = False,
 ) -> None:
     """List the manifests of a repository."""

@@ -88,6 +88,11 @@ def size(count: int | None) -> str:
     return f"{count} B" if place == 0 else f"{value:.1f} {_UNITS[place]}"
 
 
+def counted(number: int, noun: str) -> str:
+    """So many of a thing: "1 blob", "1,234 blobs"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def amount(count: int, unit: str) -> str:
     """So many of a unit; bytes in one that fits."""
     return size(count) if unit == "bytes" else f"{count:,} {unit}".rstrip()

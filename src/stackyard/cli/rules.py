@@ -69,7 +69,7 @@ async def keep(  # noqa: PLR0913 - one option each
     excluding: Excluding = None,
     last: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(metavar="N", show_default=False, help="Keep the last N pushed."),
+        typer.Option(metavar="N", min=1, show_default=False, help="Keep the last N pushed."),
     ] = None,
     pulled: Annotated[
         Optional[str],  # noqa: UP045
@@ -119,7 +119,7 @@ async def remove_rule(api: "Client", out: "Output", number: Number) -> None:
 
 
 async def _add(api: "Client", out: "Output", **rule: Any) -> None:
-    document = {name: value for name, value in rule.items() if value}
+    document = {name: value for name, value in rule.items() if value is not None and value != []}
     if "keep" in document:
         document["keep"] = {name: value for name, value in document["keep"].items() if value is not None}
     out.show(await api.post("/rules", document), _columns())

@@ -5,7 +5,6 @@ the server that runs with the config file; else in this very process, when no se
 """
 
 import inspect
-import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,17 +106,6 @@ def verb(group: typer.Typer, name: str, *, example: str, fresh: bool = False) ->
         return function
 
     return register
-
-
-def agreed(question: str, *, yes: bool) -> bool:
-    """Whether the person at the terminal wants it, or said so before. Raises Problem where nobody answers."""
-    from stackyard.cli.client import Problem
-
-    try:
-        return yes or typer.confirm(question, err=True)
-    except typer.Abort:
-        sys.stderr.write("\n")
-        raise Problem("nobody said yes, so nothing was done; --yes does not ask") from None
 
 
 def _run(function: Verb, place: Place, values: dict[str, Any], *, as_json: bool) -> int:

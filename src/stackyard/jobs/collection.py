@@ -36,29 +36,41 @@ class Tasks:
         """`grace_seconds`, `dry_run`, `delete_untagged`."""
         grace = request["grace_seconds"]
         span = None if grace is None else timedelta(seconds=grace)
-        collection = self.registry.collection
+        untagged = request["delete_untagged"]
         await work.report("looking for what can go")
         if request["dry_run"]:
-            found = await collection.survey(grace=span)
-            return {
-                "manifests": found.manifests,
-                "blobs": len(found.blobs),
-                "bytes": found.size,
-                "digests": found.blobs,
-                "untagged": await collection.count_untagged() if request["delete_untagged"] else 0,
-            }
-        total = (await collection.survey(grace=span)).size
+            return await self._survey(span, untagged)
+        collection = self.registry.collection
+        total = (await collection.survey(grace=span, delete_untagged=untagged)).size
+        before = Freed(**(work.checkpoint or {}))
 
         async def tell(freed: Freed) -> None:
-            await work.report("collecting", freed.size, max(total, freed.size), unit="bytes")
+            size = before.size + freed.size
+            checkpoint = asdict(_sum(before, freed))
+            await work.report("collecting", size, max(before.size + total, size), unit="bytes", checkpoint=checkpoint)
 
-        untagged = Untagged(timedelta(), self.registry.settings.undo) if request["delete_untagged"] else None
-        freed = await collection.run(grace=span, untagged=untagged, tell=tell)
+        how = Untagged(timedelta(), self.registry.settings.undo) if untagged else None
+        freed = _sum(before, await collection.run(grace=span, untagged=how, tell=tell))
         return {
             "manifests": freed.manifests,
             "repositories": freed.repositories,
             "blobs": freed.blobs,
             "bytes": freed.size,
+            "untagged": freed.untagged,
+            "restorable": (await collection.survey(grace=timedelta())).size,
+        }
+
+    async def _survey(self, grace: timedelta | None, untagged: bool) -> dict[str, Any]:
+        survey = self.registry.collection.survey
+        found = await survey(grace=grace, delete_untagged=untagged)
+        most = await survey(grace=timedelta(), delete_untagged=untagged) if grace != timedelta() else found
+        return {
+            "manifests": found.manifests,
+            "blobs": len(found.blobs),
+            "bytes": found.size,
+            "digests": found.blobs,
+            "untagged": found.untagged,
+            "restorable": most.size - found.size,
         }
 
     async def purge(self, work: Work, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,6 +111,11 @@ class Tasks:
         written = await following.update(self.registry.jobs.leases)
         unservable = [{"what": what, "reason": reason} for what, reason in await following.unservable()]
         return {**(asdict(written) if written else {}), "unservable": unservable}
+
+
+def _sum(one: Freed, other: Freed) -> Freed:
+    """What an attempt that did not come to its end took away, and what its successor did."""
+    return Freed(**{name: count + getattr(other, name) for name, count in asdict(one).items()})
 
 
 def _gone(gone: Gone) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from stackyard.metadata import audit, clock, manifests, repositories
 from stackyard.metadata.prepared import Prepared
 from stackyard.metadata.quotas import Account
 from stackyard.metadata.schema import manifest, repository, tag, tag_history
+from stackyard.metadata.tags import Guard
 from stackyard.oci.digests import Digest
-from stackyard.oci.errors import NameUnknown, NotRestorable
+from stackyard.oci.errors import AlreadyThere, NameUnknown, NotRestorable
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +129,12 @@ def restore_tag(  # noqa: PLR0913 - one transaction has to know all of it
     actor: str,
     promise: timedelta,
     undo: timedelta,
+    guard: Guard | None = None,
 ) -> str:
     """Make the tag point again to `digest`, to what it pointed to at a time, or without either to what it did last.
+
+    Args:
+        guard: Asked where the tag moves; it lets an administrator through, and records it.
 
     Returns:
         The digest.
@@ -141,6 +146,9 @@ def restore_tag(  # noqa: PLR0913 - one transaction has to know all of it
     """
     account = _account(c, repository)
     wanted = digest or _find(c, account.repository_id, repository, tag, at)
+    now = current(c, repository, tag)
+    if guard and (now is None or now.digest != wanted):
+        guard.on_point(c, tag, moves=now is not None)
     manifests.restore(c, account, wanted, [tag], actor=actor, promise=promise, undo=undo)
     audit.record(c, actor=actor, action="tag.restore", repository=repository, tag=tag, digest=wanted)
     return wanted
@@ -151,7 +159,12 @@ def restore_manifest(
 ) -> list[str]:
     """Show a deleted manifest again, and the tags that went with it, where nothing has taken their names.
 
-    Returns the tags. Raises as `restore_tag`.
+    Returns:
+        The tags.
+
+    Raises:
+        AlreadyThere: It is not deleted.
+        NameUnknown, NotRestorable, QuotaExceeded: As `restore_tag`.
     """
     account = _account(c, repository)
     names: list[str] = []
@@ -159,8 +172,9 @@ def restore_manifest(
     if deleted_at is not None:
         names = _WENT_WITH.column(c, repository_id=account.repository_id, digest=digest, deleted_at=deleted_at)
     manifests.restore(c, account, digest, names, actor=actor, promise=promise, undo=undo)
-    if deleted_at is not None:
-        audit.record(c, actor=actor, action="manifest.restore", repository=repository, digest=digest, tags=names)
+    if deleted_at is None:
+        raise AlreadyThere(f"{repository}@{digest} is not deleted")
+    audit.record(c, actor=actor, action="manifest.restore", repository=repository, digest=digest, tags=names)
     return names
 
 

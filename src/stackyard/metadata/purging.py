@@ -40,6 +40,21 @@ _TAG = Prepared(
     .join(tag, tag.c.manifest_id == manifest.c.id)
     .where(tag.c.repository_id == _here, tag.c.name == bindparam("tag"))
 )
+_WAS = Prepared(
+    select(tag_history.c.digest)
+    .join(
+        manifest,
+        (manifest.c.repository_id == tag_history.c.repository_id) & (manifest.c.digest == tag_history.c.digest),
+    )
+    .where(tag_history.c.repository_id == _here, tag_history.c.name == bindparam("tag"))
+    .order_by(tag_history.c.id.desc())
+    .limit(1)
+)
+_DELETED = Prepared(
+    select(repository.c.id)
+    .where(repository.c.name == bindparam("name"), repository.c.deleted_at.is_not(None))
+    .order_by(repository.c.id)
+)
 _LOCK_MANIFEST = Prepared(
     select(manifest.c.id)
     .where(manifest.c.repository_id == _here, manifest.c.digest == bindparam("digest"))
@@ -118,10 +133,14 @@ _MANIFESTS = Prepared(
 
 def manifest_of_tag(c: Connection, name: str, tag: str) -> str:
     """The digest that the tag points to. Raises NameUnknown, ManifestUnknown."""
-    digest: str | None = _TAG.scalar(c, repository_id=_repository(c, name), tag=tag)
-    if digest is None:
+    repository_id = _repository(c, name)
+    digest: str | None = _TAG.scalar(c, repository_id=repository_id, tag=tag)
+    if digest is not None:
+        return digest
+    was = _WAS.scalar(c, repository_id=repository_id, tag=tag)
+    if was is None:
         raise ManifestUnknown(f"there is no tag {name}:{tag}")
-    return digest
+    raise ManifestUnknown(f"tag {name}:{tag} is deleted already; what it pointed to is still here: {name}@{was}")
 
 
 def purge_manifest(c: Connection, name: str, digest: str) -> Purged:
@@ -172,6 +191,11 @@ def digests(c: Connection, repository_id: int, *, after: str) -> list[str]:
 def manifests(c: Connection, repository_id: int, *, after: str) -> list[str]:
     """Manifests of the repository, in byte order of their digests, a page of them."""
     return _MANIFESTS.column(c, repository_id=repository_id, after=after)
+
+
+def deleted_repositories(c: Connection, name: str) -> list[int]:
+    """All that were deleted under this name and are not gone yet."""
+    return _DELETED.column(c, name=name)
 
 
 def _repository(c: Connection, name: str) -> int:

@@ -32,7 +32,10 @@ class Pattern(Protocol):
 def check_repository_glob(glob: str) -> str:
     """Return `glob`. Raises ValueError, with the reason, when it is none."""
     if not _REPOSITORY_GLOB.fullmatch(glob) or "***" in glob:
-        raise ValueError(f"{glob[:60]!r} is not a repository name with * or ** in it")
+        raise ValueError(
+            f"{glob[:60]!r} is not a repository name with * or ** in it: components of a-z, 0-9, '.', '_' and '-', "
+            "with '/' between them"
+        )
     return glob
 
 

@@ -169,6 +169,7 @@ class Cleanup:
             outcome.repositories += 1
             if preview.is_too_much and not force:
                 outcome.held_back.append(name)
+                outcome.kept += len(preview.verdicts)
                 log.warning(
                     "retention would remove more than half of a repository's tags and leaves it as it is; look at "
                     f"'stackyard retention preview {name}', then say 'stackyard retention run {name} --force'",

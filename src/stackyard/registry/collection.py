@@ -14,7 +14,7 @@ from datetime import timedelta
 import structlog
 from sqlalchemy import Connection
 
-from stackyard.metadata import audit, collection, due, hiding, holds, reclaimable, rounds
+from stackyard.metadata import audit, collection, due, hiding, holds, reclaimable, rounds, unneeded
 from stackyard.metadata.blobs import PENDING_SPAN, READER_SPAN
 from stackyard.metadata.collection import NO_GRACE, Doomed, Look
 from stackyard.metadata.database import Database
@@ -50,6 +50,8 @@ class Freed:
     blobs: int = 0
     size: int = 0
     """Bytes."""
+    untagged: int = 0
+    """Manifests that the run itself deleted, as nothing needed them."""
 
     def add(self, looks: Mapping[Entry, Look]) -> None:
         """Count what went in one transaction."""
@@ -161,8 +163,10 @@ class Collection:
             if reason := await self.watch.paused(lease):
                 raise Unavailable(f"{reason}; if the clock is right, say: stackyard gc --resume")
             if untagged:
+                loose = await self.database.survey(unneeded.manifests)
                 await self._queue_untagged(lease, untagged)
                 await self._drain(lease, freed, style)
+                freed.untagged = len(loose) - await self.database.survey(unneeded.count_left, loose)
             if grace is not None:
                 await self._pass_over_all(lease, freed, style)
             await self._drain(lease, freed, style)
@@ -181,15 +185,14 @@ class Collection:
 
         await self.leases.insist(holds.COLLECTION, work, patience=_PATIENCE)
 
-    async def survey(self, *, grace: timedelta | None = None) -> Reclaimable:
+    async def survey(self, *, grace: timedelta | None = None, delete_untagged: bool = False) -> Reclaimable:
         """What `run` would take away now. Changes nothing and waits for nobody."""
         return await self.database.survey(
-            reclaimable.survey, grace=NO_GRACE if grace is None else grace, pending=PENDING_SPAN
+            reclaimable.survey,
+            grace=NO_GRACE if grace is None else grace,
+            pending=PENDING_SPAN,
+            delete_untagged=delete_untagged,
         )
-
-    async def count_untagged(self) -> int:
-        """How many manifests `run` would delete that nothing needs."""
-        return await self.database.survey(hiding.count_unneeded, span=_AT_ONCE)
 
     # -- one look after the other
 

@@ -175,6 +175,7 @@ class Manifests:
         Raises:
             NameUnknown: There is no such repository.
             NotRestorable: It is gone for good.
+            AlreadyThere: It is not deleted.
         """
         return await self.database.write(
             history.restore_manifest,

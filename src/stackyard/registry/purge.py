@@ -65,15 +65,17 @@ class Purge:
         return await self._finish(await self.database.write(_purge_blob, digest, actor), [digest])
 
     async def repository(self, name: str, *, actor: str) -> Gone:
-        """A repository with all it holds. Raises NameUnknown."""
+        """A repository with all it holds, and all that were deleted under its name before. Raises NameUnknown."""
         await self._check()
-        repository_id = await self.database.write(_hide, name, actor)
-        blobs = [digest async for digest in self._pages(purging.digests, repository_id)]
-        manifests = [digest async for digest in self._pages(purging.manifests, repository_id)]
-        while await self.database.write(purging.end_promises, repository_id):
-            pass
-        while (await self.database.write(emptying.drop_repository, repository_id, grace=_AT_ONCE)).again:
-            pass  # the collector may be at it as well
+        blobs: list[str] = []
+        manifests: list[str] = []
+        for repository_id in await self.database.write(_hide, name, actor):
+            blobs += [digest async for digest in self._pages(purging.digests, repository_id)]
+            manifests += [digest async for digest in self._pages(purging.manifests, repository_id)]
+            while await self.database.write(purging.end_promises, repository_id):
+                pass
+            while (await self.database.write(emptying.drop_repository, repository_id, grace=_AT_ONCE)).again:
+                pass  # the collector may be at it as well
         return await self._finish(Purged(blobs=blobs, manifests=manifests), [*blobs, *manifests])
 
     async def _check(self) -> None:
@@ -119,12 +121,14 @@ def _purge_blob(c: Connection, digest: str, actor: str) -> Purged:
     return purged
 
 
-def _hide(c: Connection, name: str, actor: str) -> int:
-    repository_id = repositories.find_locked(c, name)
-    if repository_id is None or not repositories.delete(c, name, actor=actor, undo=_AT_ONCE):
+def _hide(c: Connection, name: str, actor: str) -> list[int]:
+    if repositories.find_locked(c, name) is not None:
+        repositories.delete(c, name, actor=actor, undo=_AT_ONCE)
+    found = purging.deleted_repositories(c, name)
+    if not found:
         raise NameUnknown(f"there is no repository {name}")
     audit.record(c, actor=actor, action="repository.purge", repository=name)
-    return repository_id
+    return found
 
 
 def _doom(c: Connection, digests: Iterable[str]) -> list[tuple[str, Doomed]]:

@@ -112,7 +112,7 @@ class Registry:
             blobs,
             Uploads(store, database, settings, imports, space, presence),
             manifests,
-            Tags(database, settings),
+            Tags(database, settings, rules),
             Repositories(database, settings, imports),
             Referrers(database),
             pulls,

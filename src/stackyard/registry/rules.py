@@ -214,12 +214,12 @@ def _compile(epoch: int, found: Sequence[Row]) -> Policy:
 
 
 def _check(others: Sequence[Row], new: Rule | Immutable | Form) -> None:
+    """Raises RuleRefused. Others that do not go together keep nobody from adding one that does."""
+    _gather(-1, [new]).check()
     before = _compile(-1, others)
-    try:
-        before.check()
-    except RuleRefused:
-        return  # they did not go together before; that must not keep anybody from adding or mending one
-    _gather(-1, [*before.retention, *before.immutable, *before.forms, new]).check()
+    found: list[Rule | Immutable | Form] = [*before.retention, *before.immutable, *before.forms]
+    for one in found:
+        _gather(-1, [one, new]).check()
 
 
 def _with_epoch(c: Connection) -> tuple[int, list[Row]]:

@@ -37,8 +37,12 @@ class Selection:
         if not _decided(lambda: exists([self.repositories], all), unknown=True):
             raise ValueError(f"{self.repositories!r} can match no repository: no name has such a form")
         if not is_possible(self.tags, self.excluding):
-            but = f" but {_listed(self.excluding)}" if self.excluding else ""
-            raise ValueError(f"{_listed(self.tags)}{but} can match no tag")
+            if self.excluding and is_possible(self.tags):
+                excluded = _listed(self.excluding)
+                raise ValueError(
+                    f"can match no tag: all that {_listed(self.tags)} stands for is excluded by {excluded}"
+                )
+            raise ValueError(f"{_listed(self.tags)} can match no tag: no tag has such a form")
 
     def has_repository(self, name: str) -> bool:
         """Whether the rule is about this repository."""

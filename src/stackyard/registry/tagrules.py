@@ -7,7 +7,7 @@ from datetime import date
 from itertools import combinations
 
 from stackyard.oci.errors import RuleRefused
-from stackyard.oci.patterns import check_tag_pattern, compile_tag_pattern
+from stackyard.oci.patterns import REGEX, check_tag_pattern, compile_tag_pattern
 from stackyard.registry.selections import Selection, is_possible
 
 VERSION_DATE_COMMIT = "version-date-commit"
@@ -43,6 +43,11 @@ class Form:
             raise ValueError(f"{self.pattern!r} can match no tag, so nothing could be pushed")
         if self.pattern == "*":
             raise ValueError("'*' lets every tag through, so the rule would have no effect")
+        if "*" not in self.pattern and not self.pattern.startswith(REGEX):
+            raise ValueError(
+                f"{self.pattern!r} lets no other tag through than this one: write * for what may differ, or "
+                f"{VERSION_DATE_COMMIT} for tags such as {_EXAMPLE}"
+            )
 
     def allows(self, tag: str) -> bool:
         """Whether the tag may be set."""

@@ -7,11 +7,14 @@ from stackyard.metadata import history, repositories, tags
 from stackyard.metadata.database import Database
 from stackyard.metadata.history import Past
 from stackyard.oci.digests import Digest
-from stackyard.oci.errors import NameUnknown
+from stackyard.oci.errors import ManifestUnknown, NameUnknown
+from stackyard.registry.guards import TagGuard
+from stackyard.registry.rules import Rules
 from stackyard.registry.settings import Settings
 
 # How many tags one read takes, so that the loop is never held for longer than a millisecond or two.
 _BATCH = 10_000
+_MOST = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,7 @@ class Tags:
 
     database: Database
     settings: Settings
+    rules: Rules
 
     async def page(self, repository: str, *, after: str, limit: int) -> tuple[list[str], bool]:
         """At most `limit` tags in byte order strictly after `after`, and whether more follow.
@@ -48,15 +52,18 @@ class Tags:
         """What the tag points to now; None when there is no such tag."""
         return await self.database.read(history.current, repository, tag)
 
-    async def history(self, repository: str, tag: str, *, before: int, limit: int) -> list[tuple[int, Past]]:
+    async def history(self, repository: str, tag: str, *, before: int | None, limit: int) -> list[tuple[int, Past]]:
         """What the tag pointed to before now, the last first, each with its number: those below `before`.
 
         Raises:
             NameUnknown: There is no such repository.
+            ManifestUnknown: It has no such tag, and never had.
         """
-        found = await self.database.read(history.page, repository, tag, before=before, limit=limit)
+        found = await self.database.read(history.page, repository, tag, before=before or _MOST, limit=limit)
         if not found:
             await self._check_known(repository)
+            if before is None and await self.current(repository, tag) is None:
+                raise ManifestUnknown(f"{repository} has no tag {tag} and had none, as far as is known")
         return found
 
     async def restore(
@@ -77,6 +84,7 @@ class Tags:
             actor=actor,
             promise=self.settings.promise,
             undo=self.settings.undo,
+            guard=TagGuard(self.rules, repository, actor, override=True),
         )
 
     async def _batch(self, repository: str, after: str) -> tuple[int, str, str]:

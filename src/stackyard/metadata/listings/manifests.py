@@ -89,10 +89,29 @@ def _manifests(*conditions: Any) -> Prepared:
 
 _after = manifest.c.digest > bindparam("after")
 _here, _gone = manifest.c.deleted_at.is_(None), manifest.c.deleted_at.is_not(None)
-_untagged = ~select(tag.c.name).where(tag.c.manifest_id == manifest.c.id).exists()
+_parent, _subject = manifest.alias("parent"), manifest.alias("subject")
+# What an index names, or is about an image that is here, belongs to it: it is no rubbish for want of a tag.
+_held_by_nothing = (
+    ~select(tag.c.name).where(tag.c.manifest_id == manifest.c.id).exists(),
+    ~select(_parent.c.id)
+    .join(manifest_reference, manifest_reference.c.manifest_id == _parent.c.id)
+    .where(
+        manifest_reference.c.repository_id == manifest.c.repository_id,
+        manifest_reference.c.digest == manifest.c.digest,
+        _parent.c.deleted_at.is_(None),
+    )
+    .exists(),
+    ~select(_subject.c.id)
+    .where(
+        _subject.c.repository_id == manifest.c.repository_id,
+        _subject.c.digest == manifest.c.subject,
+        _subject.c.deleted_at.is_(None),
+    )
+    .exists(),
+)
 _MANIFESTS = {
     "all": _manifests(_after, _here),
-    "untagged": _manifests(_after, _here, _untagged),
+    "untagged": _manifests(_after, _here, *_held_by_nothing),
     "deleted": _manifests(_after, _gone),
 }
 _MANIFEST = _manifests(manifest.c.digest == bindparam("digest"), _here)
