@@ -1,7 +1,9 @@
 """One request and its answer: the ASGI side of a connection."""
 
 import asyncio
-from collections.abc import MutableMapping, Sequence
+import types
+from collections.abc import Callable, Coroutine, Generator, MutableMapping, Sequence
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
@@ -123,8 +125,25 @@ class Exchange:
 
     def start(self, application: "Application") -> None:
         """Run the application on this request."""
+        self._go_on(self._run(application))
+
+    def begin(self, application: "Application") -> None:
+        """As `start`, but at once, and in a task of its own only from where it first waits.
+
+        Most answers to GET never wait: what they need is in memory or in the page cache. A task for each costs a
+        tenth of all that they cost. Only for applications that ask for it: until they wait there is no current task,
+        which `asyncio.timeout` needs, for example.
+        """
+        coroutine = self._run(application)
+        try:
+            awaited = coroutine.send(None)
+        except StopIteration:
+            return
+        self._go_on(_resumed(coroutine, awaited))
+
+    def _go_on(self, coroutine: Coroutine[Any, Any, None]) -> None:
         connection = self.connection
-        self._task = connection.loop.create_task(self._run(application))
+        self._task = connection.loop.create_task(coroutine)
         connection.roster.tasks.add(self._task)
 
     # -- the connection's side
@@ -346,3 +365,24 @@ class Exchange:
         self.keep_alive = False
         self.connection.transport.write(self.connection.refusal_bytes(status, message, code))
         self.connection.answered(self)
+
+
+async def _resumed(coroutine: Coroutine[Any, Any, None], awaited: Any) -> None:
+    """Go on with a coroutine that waits for `awaited`."""
+    await _steps(coroutine, awaited)
+
+
+@types.coroutine
+def _steps(coroutine: Coroutine[Any, Any, None], awaited: Any) -> Generator[Any, None, None]:
+    while True:
+        step: Callable[[], Any]
+        try:
+            yield awaited
+        except BaseException as error:
+            step = partial(coroutine.throw, error)
+        else:
+            step = partial(coroutine.send, None)
+        try:
+            awaited = step()
+        except StopIteration:
+            return

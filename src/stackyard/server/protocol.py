@@ -25,6 +25,8 @@ from stackyard.server.roster import Roster
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+"""May have a method `is_prompt`, see `Exchange.begin`."""
+IsPrompt = Callable[[MutableMapping[str, Any]], bool]
 
 _log = structlog.get_logger("server")
 
@@ -54,6 +56,7 @@ class Connection(asyncio.Protocol):
         self.roster: Final = roster
         self.loop: Final = roster.loop
         self.application: Final = application
+        self.is_prompt: Final[IsPrompt] = getattr(application, "is_prompt", _never)
         self.parser = RequestParser(self, roster.limits.header_size)
         self.transport: Any = None
         self.secure = False
@@ -65,6 +68,8 @@ class Connection(asyncio.Protocol):
 
         self.running: Exchange | None = None
         self.arriving: Exchange | None = None
+        self.first = True
+        self.prompt = False
         self.pipeline: deque[Exchange] = deque()
         self.deaf = False
         self.ended = False
@@ -139,6 +144,7 @@ class Connection(asyncio.Protocol):
             self.pause_reading()
 
     def _parse(self, data: bytes) -> None:
+        self.first = True
         try:
             self.parser.feed(data)
         except Refused as refused:
@@ -161,7 +167,10 @@ class Connection(asyncio.Protocol):
             length=head.length,
         )
         self.arriving = exchange
+        # Of those that arrive together only the first: between the others, other connections have their turn.
+        first, self.first = self.first, False
         if self.running is None:
+            self.prompt = first and not head.has_body and self.is_prompt(scope)
             self._start(exchange)
             return
         if len(self.pipeline) >= MOST_PIPELINED:
@@ -183,6 +192,9 @@ class Connection(asyncio.Protocol):
         exchange, self.arriving = self.arriving, None
         if exchange is not None:
             exchange.end()
+            if self.prompt:
+                self.prompt = False
+                exchange.begin(self.application)
         if self.phase is Phase.SKIPPING:
             self._wait_for_next()
 
@@ -191,7 +203,8 @@ class Connection(asyncio.Protocol):
     def _start(self, exchange: Exchange) -> None:
         self.phase = Phase.BUSY
         self.running = exchange
-        exchange.start(self.application)
+        if not self.prompt:  # otherwise it begins in a moment, when its end is known
+            exchange.start(self.application)
 
     def answered(self, exchange: Exchange) -> None:
         """The answer's last byte was handed over: go on to the next request, or close."""
@@ -312,6 +325,10 @@ class Connection(asyncio.Protocol):
         if too_slow:
             exchange.delivery.too_slow = True
             self.abort()
+
+
+def _never(scope: MutableMapping[str, Any]) -> bool:
+    return False
 
 
 def _addresses(peer: socket.socket | None) -> tuple[tuple[str, int] | None, tuple[str, int | None] | None]:
