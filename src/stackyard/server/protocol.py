@@ -10,7 +10,6 @@ import json
 import socket
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
-from enum import IntEnum
 from ipaddress import IPv6Address
 from typing import Any, Final
 
@@ -19,8 +18,10 @@ import structlog
 from stackyard.oci.errors import BadRequest
 from stackyard.server.exchange import STATUS_LINES, Exchange
 from stackyard.server.pace import Pace, unsent
+from stackyard.server.phases import Phase
 from stackyard.server.requests import Refused, RequestParser
 from stackyard.server.roster import Roster
+from stackyard.server.sendfile import SideDoor
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -32,21 +33,6 @@ _log = structlog.get_logger("server")
 
 HIGH_WATER = 256 * 1024  # bytes of a body kept for an application that is busy; then the client is made to wait
 MOST_PIPELINED = 64  # requests sent ahead; clients that do so at all send a handful
-
-
-class Phase(IntEnum):
-    """What a connection is waiting for."""
-
-    HEADER = 0
-    """The rest of a header, or a new connection's first byte."""
-    IDLE = 1
-    BUSY = 2
-    """A request is being answered."""
-    SKIPPING = 3
-    """Answered; the rest of the body is swallowed and the connection kept."""
-    LINGERING = 4
-    """Answered and to be closed; what still arrives is swallowed, or the kernel would reset the answer away."""
-    CLOSING = 5
 
 
 class Connection(asyncio.Protocol):
@@ -76,6 +62,7 @@ class Connection(asyncio.Protocol):
         self.read_paused = False
         self.write_waiter: asyncio.Future[None] | None = None
         self.write_paused = False
+        self.side_door = SideDoor()
 
     # -- the transport's side
 
@@ -94,6 +81,7 @@ class Connection(asyncio.Protocol):
             if exchange is not None:
                 exchange.disconnect()
         self.resume_writing()
+        self.side_door.close()
         self.parser.close()
 
     def eof_received(self) -> bool:
@@ -294,6 +282,7 @@ class Connection(asyncio.Protocol):
         if phase is Phase.BUSY:
             self._check_pace(now)
         elif phase is Phase.IDLE:
+            self.side_door.close()  # a client that rests needs one descriptor, not two
             if waited > limits.idle_timeout.total_seconds():
                 self._close(swallow=False)
         elif phase is Phase.HEADER:
