@@ -54,7 +54,7 @@ def test_no_statement_reads_a_whole_table(name: str, sqlite_url: str) -> None:
     try:
         driver = connection.connection.driver_connection
         assert driver is not None
-        values = dict.fromkeys(re.findall(r"(?<!:):(\w+)", prepared.sql), "1")
+        values = ["1"] * prepared.sql.count("?")
         plan = [row[3] for row in driver.execute(f"EXPLAIN QUERY PLAN {prepared.sql}", values)]
     finally:
         sqlite.disconnect(connection)

@@ -7,10 +7,13 @@ import pytest
 from tests.server.serving import Server
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server with one worker for the tests of a module that leave it as it was."""
-    with Server(tmp_path_factory.mktemp("server")) as running:
+@pytest.fixture(scope="module", params=[False, True], ids=["tasks", "prompt"])
+def server(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Server]:
+    """One server with one worker for the tests of a module that leave it as it was.
+
+    Once with an application that has a task for each request, once with one that answers GET without where it can.
+    """
+    with Server(tmp_path_factory.mktemp("server"), prompt=request.param) as running:
         yield running
 
 

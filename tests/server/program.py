@@ -166,9 +166,13 @@ ROUTES: dict[str, Any] = {
 }
 
 
-async def app(scope: Any, receive: Any, send: Any) -> None:
-    query = {name: values[-1] for name, values in parse_qs(scope["query_string"].decode()).items()}
-    await ROUTES.get(scope["path"], tell)(scope, receive, send, query)
+class App:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        query = {name: values[-1] for name, values in parse_qs(scope["query_string"].decode()).items()}
+        await ROUTES.get(scope["path"], tell)(scope, receive, send, query)
+
+    def is_prompt(self, scope: Any) -> bool:
+        return bool(told.get("prompt")) and scope["method"] in ("GET", "HEAD")
 
 
 async def debug_app(scope: Any, receive: Any, send: Any) -> None:
@@ -205,7 +209,7 @@ async def build(context: WorkerContext) -> Running:
         write("BUILDING")
         while not Path(told["build"]).exists():
             await asyncio.sleep(0.01)
-    return Running(app, debug_app, told.get("notes", ""))
+    return Running(App(), debug_app, told.get("notes", ""))
 
 
 def prepare() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,19 @@ def test_descriptors_do_not_leak(server: Server, file: tuple[Path, bytes], tmp_p
     wait_until(lambda: len(list(folder.iterdir())) <= before, "the descriptors to be closed")
 
 
+def test_client_that_rests_holds_one_descriptor(server: Server, file: tuple[Path, bytes]) -> None:
+    [worker] = server.workers()
+    folder = Path(f"/proc/{worker}/fd")
+    wait_until(lambda: not _connections(worker), "the connections of other tests to be closed")
+    before = len(list(folder.iterdir()))
+
+    with Wire(server.port) as wire:
+        assert wire.request("GET", f"/send-file?path={file[0]}").body == file[1]
+
+        wait_until(lambda: len(list(folder.iterdir())) == before + 1, "the second descriptor to be closed")
+        assert wire.request("GET", f"/send-file?path={file[0]}").body == file[1]
+
+
 def test_many_readers_at_once_each_get_their_file(server: Server, file: tuple[Path, bytes]) -> None:
     path, content = file
     wires = [Wire(server.port) for _ in range(20)]
@@ -128,3 +142,14 @@ def test_many_readers_at_once_each_get_their_file(server: Server, file: tuple[Pa
     assert all(wire.answer().body == content for wire in wires)
     for wire in wires:
         wire.close()
+
+
+def _connections(pid: int) -> list[str]:
+    """The sockets of a process beside those that it listens on and is woken by."""
+    held = []
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            held.append(os.readlink(each))
+    opened = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    established = {f"socket:[{line[9]}]" for line in opened if line[3] == "01"}
+    return [each for each in held if each in established]

@@ -48,6 +48,7 @@ HANDLERS: Mapping[type[Endpoint], Handler] = {
     endpoints.FinishUpload: uploads.finish_upload,
     endpoints.CancelUpload: uploads.cancel_upload,
 }
+_READS = frozenset(("GET", "HEAD"))
 _API_VERSION: Header = (b"docker-distribution-api-version", b"registry/2.0")
 # nginx's number for «the client went away before it was answered»; nobody receives it, the log shows it.
 _CLIENT_GONE = 499
@@ -71,6 +72,10 @@ class App:
     _request_ids: Iterator[str] = field(
         default_factory=lambda: map("{:016x}".format, itertools.count(secrets.randbits(63)))
     )
+
+    def is_prompt(self, scope: Scope) -> bool:
+        """Whether the answer will hardly wait for anything, and can do without a task until it does."""
+        return scope["method"] in _READS and scope["path"].startswith(f"{self.origins.prefix}/v2/")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whatever happens, and log it."""

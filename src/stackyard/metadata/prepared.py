@@ -7,6 +7,7 @@ either, it runs as any Core statement does.
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import BigInteger, Connection, Delete, Dialect, Insert, Select, Update
@@ -19,7 +20,11 @@ from sqlalchemy.types import ARRAY, Text, TypeDecorator, TypeEngine
 Row = tuple[Any, ...]
 Statement = Select[*tuple[Any, ...]] | Insert | Update | Delete
 _Process = Callable[[Any], Any]
-_SQLITE = sqlite.dialect(paramstyle="named")
+_Pick = Callable[[Any], tuple[Any, ...]]
+# By place: the driver looks named values up one by one, under a name that it makes anew each time.
+_SQLITE = sqlite.dialect(paramstyle="qmark")
+DRIVER = "sqlite_driver"
+"""Execution option of a SQLAlchemy connection to SQLite: the driver's own connection, otherwise five steps away."""
 
 
 class Prepared:
@@ -37,8 +42,8 @@ class Prepared:
 
     def one(self, connection: Connection, **values: Any) -> Row | None:
         """The first row, or None."""
-        if connection.dialect.name == "sqlite":
-            return self.sqlite.one(_driver(connection), values)
+        if driver := connection.get_execution_options().get(DRIVER):
+            return self.sqlite.one(driver, values)
         row = connection.execute(self.statement, values).first()
         return None if row is None else tuple(row)
 
@@ -49,8 +54,8 @@ class Prepared:
 
     def all(self, connection: Connection, **values: Any) -> list[Row]:
         """Every row."""
-        if connection.dialect.name == "sqlite":
-            return self.sqlite.all(_driver(connection), values)
+        if driver := connection.get_execution_options().get(DRIVER):
+            return self.sqlite.all(driver, values)
         return [tuple(row) for row in connection.execute(self.statement, values)]
 
     def column(self, connection: Connection, **values: Any) -> list[Any]:
@@ -59,48 +64,61 @@ class Prepared:
 
     def run(self, connection: Connection, **values: Any) -> int:
         """Change rows; how many were changed."""
-        if connection.dialect.name == "sqlite":
-            return self.sqlite.run(_driver(connection), values)
+        if driver := connection.get_execution_options().get(DRIVER):
+            return self.sqlite.run(driver, values)
         return connection.execute(self.statement, values).rowcount
 
     def many(self, connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
         """Run once per element of `rows`, in one exchange with the database."""
         if not rows:
             return
-        if connection.dialect.name == "sqlite":
-            self.sqlite.many(_driver(connection), rows)
+        if driver := connection.get_execution_options().get(DRIVER):
+            self.sqlite.many(driver, rows)
         else:
             connection.execute(self.statement, rows)
 
     @cached_property
     def sqlite(self) -> "OnSQLite":
         """The statement as SQLite's driver takes it."""
-        return OnSQLite(self.statement)
+        return OnSQLite(self.statement, self.names)
 
 
 class OnSQLite:
     """A statement in SQLite's words, with the conversions that its types need and no other step."""
 
-    def __init__(self, statement: Statement) -> None:
-        """Compile. Values that the statement itself holds become constants."""
+    def __init__(self, statement: Statement, names: Sequence[str] = ()) -> None:
+        """Compile. Values that the statement itself holds become constants. `names` as in `Prepared`."""
         compiled = statement.compile(dialect=_SQLITE)
         binds = {name: bind for bind, name in compiled.bind_names.items()}
         binders = {name: bind.type.dialect_impl(_SQLITE).bind_processor(_SQLITE) for name, bind in binds.items()}
+        places: Sequence[str] = compiled.positiontup or ()
         self.sql = str(compiled)
-        self._binders = {name: binder for name, binder in binders.items() if binder is not None}
+        self._binders = [(name, binder) for name, binder in binders.items() if binder is not None]
         self._constants = {name: bind.value for name, bind in binds.items() if not bind.required}
-        self._readers = [_reader(column.type) for column in statement.exported_columns]
-        self._plain = not any(self._readers)
+        self._pick = _picker(places)
+        self._names = names
+        # Values that need no conversion only have to be put where the statement wants them.
+        is_plain = not self._binders and not self._constants
+        self._pick_fetched = _picker([names.index(name) for name in places]) if is_plain and names else None
+        readers = [_reader(column.type) for column in statement.exported_columns]
+        self._readers = [(place, reader) for place, reader in enumerate(readers) if reader is not None]
+
+    def fetch(self, driver: Any, values: Sequence[Any]) -> Row | None:
+        """See `Database.fetch`."""
+        pick = self._pick_fetched
+        taken = pick(values) if pick else self.bound(dict(zip(self._names, values, strict=True)))
+        row = driver.execute(self.sql, taken).fetchone()
+        return row if row is None or not self._readers else self._read(row)
 
     def one(self, driver: Any, values: dict[str, Any]) -> Row | None:
         """See `Prepared.one`."""
         row = driver.execute(self.sql, self.bound(values)).fetchone()
-        return row if row is None or self._plain else self._read(row)
+        return row if row is None or not self._readers else self._read(row)
 
     def all(self, driver: Any, values: dict[str, Any]) -> list[Row]:
         """See `Prepared.all`."""
         rows: list[Row] = driver.execute(self.sql, self.bound(values)).fetchall()
-        return rows if self._plain else [self._read(row) for row in rows]
+        return [self._read(row) for row in rows] if self._readers else rows
 
     def run(self, driver: Any, values: dict[str, Any]) -> int:
         """See `Prepared.run`."""
@@ -111,20 +129,26 @@ class OnSQLite:
         """See `Prepared.many`."""
         driver.executemany(self.sql, [self.bound(dict(values)) for values in rows])
 
-    def bound(self, values: dict[str, Any]) -> dict[str, Any]:
-        """The values as the driver takes them. Changes `values`."""
+    def bound(self, values: dict[str, Any]) -> tuple[Any, ...]:
+        """The values as the driver takes them, by place. Changes `values`."""
         if self._constants:
             values.update(self._constants)
-        for name, bind in self._binders.items():
+        for name, bind in self._binders:
             values[name] = bind(values[name])
-        return values
+        return self._pick(values)
 
     def _read(self, row: Row) -> Row:
-        return tuple(value if read is None else read(value) for read, value in zip(self._readers, row, strict=True))
+        values = list(row)
+        for place, read in self._readers:
+            values[place] = read(values[place])
+        return tuple(values)
 
 
-def _driver(connection: Connection) -> Any:
-    return connection.connection.driver_connection
+def _picker(places: Sequence[Any]) -> _Pick:
+    """What takes the items at these places out of a mapping or a sequence, as a tuple."""
+    if len(places) > 1:
+        return itemgetter(*places)
+    return lambda values: tuple(values[place] for place in places)
 
 
 def _reader(column_type: TypeEngine[Any]) -> _Process | None:

@@ -25,7 +25,7 @@ from stackyard.metadata.driver import module as dbapi
 from stackyard.metadata.errors import BadDatabaseURL, CannotStart, DatabaseFull, SchemaMissing, SQLiteTooOld
 from stackyard.metadata.filesystems import check_folder
 from stackyard.metadata.logsync import LogSync
-from stackyard.metadata.prepared import Prepared, Row
+from stackyard.metadata.prepared import DRIVER, Prepared, Row
 from stackyard.metadata.writelock import WriteLock
 from stackyard.metadata.writer import Writer, explained
 
@@ -67,7 +67,8 @@ def connect(path: Path, *, write: bool) -> Connection:
     engine = create_engine(
         "sqlite://", module=dbapi, creator=partial(_driver_connection, path, write=write), poolclass=StaticPool
     )
-    return engine.connect()
+    connection = engine.connect()
+    return connection.execution_options(**{DRIVER: connection.connection.driver_connection})
 
 
 def disconnect(connection: Connection) -> None:
@@ -211,7 +212,7 @@ class SQLiteDatabase:
     async def fetch(self, prepared: Prepared, *values: Any) -> Row | None:
         """See `Database`."""
         try:
-            return prepared.sqlite.one(self._driver, dict(zip(prepared.names, values, strict=True)))
+            return prepared.sqlite.fetch(self._driver, values)
         except DatabaseError as error:
             raise explained(error) from error
 

@@ -10,7 +10,6 @@ import json
 import socket
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
-from enum import IntEnum
 from ipaddress import IPv6Address
 from typing import Any, Final
 
@@ -19,32 +18,21 @@ import structlog
 from stackyard.oci.errors import BadRequest
 from stackyard.server.exchange import STATUS_LINES, Exchange
 from stackyard.server.pace import Pace, unsent
+from stackyard.server.phases import Phase
 from stackyard.server.requests import Refused, RequestParser
 from stackyard.server.roster import Roster
+from stackyard.server.sendfile import SideDoor
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+"""May have a method `is_prompt`, see `Exchange.begin`."""
+IsPrompt = Callable[[MutableMapping[str, Any]], bool]
 
 _log = structlog.get_logger("server")
 
 HIGH_WATER = 256 * 1024  # bytes of a body kept for an application that is busy; then the client is made to wait
 MOST_PIPELINED = 64  # requests sent ahead; clients that do so at all send a handful
-
-
-class Phase(IntEnum):
-    """What a connection is waiting for."""
-
-    HEADER = 0
-    """The rest of a header, or a new connection's first byte."""
-    IDLE = 1
-    BUSY = 2
-    """A request is being answered."""
-    SKIPPING = 3
-    """Answered; the rest of the body is swallowed and the connection kept."""
-    LINGERING = 4
-    """Answered and to be closed; what still arrives is swallowed, or the kernel would reset the answer away."""
-    CLOSING = 5
 
 
 class Connection(asyncio.Protocol):
@@ -54,6 +42,7 @@ class Connection(asyncio.Protocol):
         self.roster: Final = roster
         self.loop: Final = roster.loop
         self.application: Final = application
+        self.is_prompt: Final[IsPrompt] = getattr(application, "is_prompt", _never)
         self.parser = RequestParser(self, roster.limits.header_size)
         self.transport: Any = None
         self.secure = False
@@ -65,12 +54,15 @@ class Connection(asyncio.Protocol):
 
         self.running: Exchange | None = None
         self.arriving: Exchange | None = None
+        self.first = True
+        self.prompt = False
         self.pipeline: deque[Exchange] = deque()
         self.deaf = False
         self.ended = False
         self.read_paused = False
         self.write_waiter: asyncio.Future[None] | None = None
         self.write_paused = False
+        self.side_door = SideDoor()
 
     # -- the transport's side
 
@@ -89,6 +81,7 @@ class Connection(asyncio.Protocol):
             if exchange is not None:
                 exchange.disconnect()
         self.resume_writing()
+        self.side_door.close()
         self.parser.close()
 
     def eof_received(self) -> bool:
@@ -139,6 +132,7 @@ class Connection(asyncio.Protocol):
             self.pause_reading()
 
     def _parse(self, data: bytes) -> None:
+        self.first = True
         try:
             self.parser.feed(data)
         except Refused as refused:
@@ -161,7 +155,10 @@ class Connection(asyncio.Protocol):
             length=head.length,
         )
         self.arriving = exchange
+        # Of those that arrive together only the first: between the others, other connections have their turn.
+        first, self.first = self.first, False
         if self.running is None:
+            self.prompt = first and not head.has_body and self.is_prompt(scope)
             self._start(exchange)
             return
         if len(self.pipeline) >= MOST_PIPELINED:
@@ -183,6 +180,9 @@ class Connection(asyncio.Protocol):
         exchange, self.arriving = self.arriving, None
         if exchange is not None:
             exchange.end()
+            if self.prompt:
+                self.prompt = False
+                exchange.begin(self.application)
         if self.phase is Phase.SKIPPING:
             self._wait_for_next()
 
@@ -191,7 +191,8 @@ class Connection(asyncio.Protocol):
     def _start(self, exchange: Exchange) -> None:
         self.phase = Phase.BUSY
         self.running = exchange
-        exchange.start(self.application)
+        if not self.prompt:  # otherwise it begins in a moment, when its end is known
+            exchange.start(self.application)
 
     def answered(self, exchange: Exchange) -> None:
         """The answer's last byte was handed over: go on to the next request, or close."""
@@ -281,6 +282,7 @@ class Connection(asyncio.Protocol):
         if phase is Phase.BUSY:
             self._check_pace(now)
         elif phase is Phase.IDLE:
+            self.side_door.close()  # a client that rests needs one descriptor, not two
             if waited > limits.idle_timeout.total_seconds():
                 self._close(swallow=False)
         elif phase is Phase.HEADER:
@@ -312,6 +314,10 @@ class Connection(asyncio.Protocol):
         if too_slow:
             exchange.delivery.too_slow = True
             self.abort()
+
+
+def _never(scope: MutableMapping[str, Any]) -> bool:
+    return False
 
 
 def _addresses(peer: socket.socket | None) -> tuple[tuple[str, int] | None, tuple[str, int | None] | None]:

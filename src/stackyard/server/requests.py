@@ -58,6 +58,7 @@ class RequestParser:
         "_receiver",
         "_refusal",
         "_url",
+        "chunked",
         "client",
         "expects",
         "in_header",
@@ -85,10 +86,17 @@ class RequestParser:
         """The client waits for 100 before it sends its body."""
         self.length: int | None = None
         """Bytes of the body, where the client says so."""
+        self.chunked = False
+        """The client does not say how long the body will be."""
         self.keep_alive = False
         self.scheme = "http"
         self.client: tuple[str, int] | None = None
         self.server: tuple[str, int | None] | None = None
+
+    @property
+    def has_body(self) -> bool:
+        """Whether something follows the header; if not, the request ends with it."""
+        return bool(self.length or self.chunked)
 
     def close(self) -> None:
         """Tell nobody any more."""
@@ -127,6 +135,7 @@ class RequestParser:
         self._hosts = 0
         self.expects = False
         self.length = None
+        self.chunked = False
         self.in_header = True
         self._receiver.request_begun()  # type: ignore[union-attr]
 
@@ -194,7 +203,9 @@ class RequestParser:
             self.length = int(value)
         elif name == b"expect":
             self.expects = value == b"100-continue"
-        elif value != b"chunked":
+        elif value == b"chunked":
+            self.chunked = True
+        else:
             self._refuse(400, "no transfer-encoding but chunked is understood")
 
     def _target(self, method: str) -> bytes:

@@ -11,10 +11,10 @@ left, so while nothing is in the transport's buffer its socket is written to dir
 import asyncio
 import os
 import socket
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from stackyard.server.exchange import Delivery
+    from stackyard.server.delivery import Delivery
     from stackyard.server.protocol import Connection
 
 SENDFILE: Final = "stackyard.sendfile"
@@ -27,6 +27,46 @@ class FileTooShort(RuntimeError):
     """The file ended before the count that was announced."""
 
 
+class SideDoor:
+    """A descriptor of our own for a connection's socket, opened by the first file that is sent.
+
+    It can be watched while the transport watches its own, and lives until nobody uses it any more. Kept from one
+    answer to the next: opening and closing it takes as many calls of the kernel as sending a file.
+    """
+
+    __slots__ = ("_is_shut", "_is_used", "_socket")
+
+    def __init__(self) -> None:
+        self._socket: socket.socket | None = None
+        self._is_used = False
+        self._is_shut = False
+
+    def take(self, transport: Any) -> socket.socket | None:
+        """The socket, to be given back; None when the connection is closing."""
+        if transport.is_closing():
+            return None
+        if self._socket is None:
+            peer = transport.get_extra_info("socket")
+            if peer.fileno() < 0:
+                return None
+            self._socket = socket.socket(peer.family, peer.type, peer.proto, fileno=os.dup(peer.fileno()))
+        self._is_used = True
+        return self._socket
+
+    def give_back(self) -> None:
+        """It is not used any more."""
+        self._is_used = False
+        if self._is_shut:
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the descriptor, which keeps the connection open; if it is in use, as soon as it is given back."""
+        self._is_shut = self._is_used
+        if self._socket is not None and not self._is_used:
+            self._socket.close()
+            self._socket = None
+
+
 async def send_file(connection: "Connection", delivery: "Delivery", head: bytes, span: tuple[int, int, int]) -> None:
     """Send `head` and then bytes of a file; returns when the kernel has taken them, or the client is gone.
 
@@ -36,24 +76,23 @@ async def send_file(connection: "Connection", delivery: "Delivery", head: bytes,
         head: The answer's header, or nothing.
         span: Descriptor, offset and count of bytes.
     """
-    await _flushed(connection)
-    peer = connection.transport.get_extra_info("socket")
-    if connection.transport.is_closing() or peer.fileno() < 0:
+    if connection.transport.get_write_buffer_size():
+        await _flush(connection)
+    out = connection.side_door.take(connection.transport)
+    if out is None:
         return
-    # A descriptor of our own: it can be watched while the transport watches its one, and outlives the transport.
-    with socket.socket(peer.family, peer.type, fileno=os.dup(peer.fileno())) as out:
-        try:
-            await _send_head(connection, out, head)
-            await _send_span(connection, delivery, out, span)
-        except (BrokenPipeError, ConnectionResetError):
-            connection.abort()
+    try:
+        await _send_head(connection, out, head)
+        await _send_span(connection, delivery, out, span)
+    except (BrokenPipeError, ConnectionResetError):
+        connection.abort()
+    finally:
+        connection.side_door.give_back()
 
 
-async def _flushed(connection: "Connection") -> None:
+async def _flush(connection: "Connection") -> None:
     """Wait until the transport has nothing left to write."""
     transport = connection.transport
-    if not transport.get_write_buffer_size():
-        return
     transport.set_write_buffer_limits(high=0)
     try:
         await connection.written()

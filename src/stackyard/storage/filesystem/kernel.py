@@ -35,6 +35,7 @@ class _OpenHow(ctypes.Structure):
 
 
 _HOW = _OpenHow(os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0, _RESOLVE_CACHED)
+_HOW_SIZE = ctypes.sizeof(_HOW)
 
 
 def _function(name: str, *arguments: Any) -> Any:
@@ -69,7 +70,7 @@ def open_cached(path: str) -> int | None:
     """Open for reading if the kernel knows the whole path by heart. None when not, for whatever reason."""
     if _syscall is None:
         return None
-    descriptor: int = _syscall(_SYS_OPENAT2, _AT_FDCWD, os.fsencode(path), _HOW, ctypes.sizeof(_HOW))
+    descriptor: int = _syscall(_SYS_OPENAT2, _AT_FDCWD, os.fsencode(path), _HOW, _HOW_SIZE)
     return descriptor if descriptor >= 0 else None
 
 
