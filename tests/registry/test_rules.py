@@ -39,6 +39,15 @@ async def test_a_rule_is_added_changed_and_removed_and_each_is_recorded(database
         await rules.remove(id_, actor=ACTOR)
 
 
+async def test_the_number_of_a_rule_that_is_gone_is_not_given_again(database: Database) -> None:
+    """The audit log goes on naming it."""
+    rules = Rules(database)
+    gone = (await rules.add(RETENTION, KEEP_TEN, actor=ACTOR)).id
+    await rules.remove(gone, actor=ACTOR)
+
+    assert (await rules.add(RETENTION, KEEP_TEN, actor=ACTOR)).id > gone
+
+
 async def test_another_process_sees_a_change_in_its_next_transaction(database: Database) -> None:
     mine, others = Rules(database), Rules(database)
     assert (await others.policy()).immutable == ()

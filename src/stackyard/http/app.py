@@ -75,7 +75,11 @@ class App:
 
     def is_prompt(self, scope: Scope) -> bool:
         """Whether the answer will hardly wait for anything, and can do without a task until it does."""
-        return scope["method"] in _READS and scope["path"].startswith(f"{self.origins.prefix}/v2/")
+        return (
+            scope["method"] in _READS
+            and self.registry.reads_in_place
+            and scope["path"].startswith(f"{self.origins.prefix}/v2/")
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whatever happens, and log it."""

@@ -22,6 +22,11 @@ class Database(Protocol):
     does not await the first have no order.
     """
 
+    @property
+    def reads_in_place(self) -> bool:
+        """Whether reads wait for nobody. Otherwise they may need a task: drivers put limits on how long they wait."""
+        ...
+
     async def read(self, function: Function[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """The function's result. Each statement in it sees what was committed when it began."""
         ...

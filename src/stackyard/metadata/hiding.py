@@ -231,15 +231,6 @@ def queue_new(c: Connection, part: Part, *, after: int) -> tuple[int, int]:
     return after, read
 
 
-def count_unneeded(c: Connection, *, span: timedelta) -> int:
-    """How many manifests would go that nobody deleted; not those that they would take along. Reads every manifest."""
-    after, count = 0, 0
-    while rows := _NEXT.all(c, after=after, limit=1000, settled=_NOBODY):
-        after = rows[-1][0]
-        count += sum(_wait(c, row[1], row[2], span) is None for row in rows)
-    return count
-
-
 def queue_ended(c: Connection, part: Part, *, after: int, now: datetime) -> tuple[int, int]:
     """As `queue_new`, for manifests that a tag ceased to point to; `after` is a row of the history."""
     read = 0

@@ -49,6 +49,8 @@ _SETTINGS = {
 class PostgreSQLDatabase:
     """`Database` on a server."""
 
+    reads_in_place = False
+
     def __init__(self, engine: AsyncEngine, pool: Any) -> None:
         """Take both pools over: one for functions, one for single prepared reads."""
         self._engine = engine

@@ -389,6 +389,7 @@ rule = Table(
     Column("updated_at", Instant, nullable=False),
     Column("updated_by", Text, nullable=False),
     CheckConstraint("source IN ('config', 'api')", name="source"),
+    sqlite_autoincrement=True,  # a number is not given twice: the audit log names rules that are gone
 )
 
 # A limit on all repositories whose names begin with `prefix` ('' for the whole store).

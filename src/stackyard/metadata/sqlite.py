@@ -178,6 +178,8 @@ def _sync_folder(folder: Path) -> None:
 class SQLiteDatabase:
     """`Database` on one file."""
 
+    reads_in_place = True
+
     def __init__(self, path: Path, reader: Connection) -> None:
         """Take the reader over and start the threads. Needs a running event loop."""
         self._path = path

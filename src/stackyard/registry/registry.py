@@ -70,6 +70,11 @@ class Registry:
     """None: there is nothing that Distribution could read."""
 
     @property
+    def reads_in_place(self) -> bool:
+        """Whether reading rows waits for nobody."""
+        return self.blobs.database.reads_in_place
+
+    @property
     def listings(self) -> "Listings":
         """What administrators are shown. Loaded for who asks: its statements are large."""
         from stackyard.registry.listings import Listings

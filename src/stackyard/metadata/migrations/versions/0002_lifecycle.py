@@ -140,6 +140,7 @@ def _policy() -> None:
         sa.Column("updated_by", sa.Text(), nullable=False),
         sa.CheckConstraint("source IN ('config', 'api')", name="ck_rule_source"),
         sa.PrimaryKeyConstraint("id", name="pk_rule"),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "quota",
