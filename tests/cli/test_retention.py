@@ -34,7 +34,7 @@ def test_a_rule_is_made_and_what_it_lets_go_is_shown_and_removed(registry: Runni
         ["dev", "stays", "one of the last 1 pushed (rule 1)"],
     ]
     assert summary.stdout == "team/app\t3\t1\t\n"
-    assert (removed.returncode, removed.stdout) == (0, "1 tags removed, 2 kept; repositories: 1\n")
+    assert (removed.returncode, removed.stdout) == (0, "1 tag removed, 2 kept; repositories: 1\n")
     assert [one["tag"] for one in json.loads(again.stdout)] == ["1.1", "dev"]
 
 

@@ -204,13 +204,14 @@ async def test_a_repair_quarantines_what_is_wrong_and_gives_strays_to_collection
     stray.write_bytes(b"stray")
     os.utime(stray, (0, 0))
 
-    await registry.comparison.run(repair=True)
+    assert (await registry.comparison.run(repair=True)).quarantined == 1
     await registry.collection.run(readers=timedelta())
 
     with pytest.raises(BlobUnknown):
         await registry.blobs.find("a", lost)
     assert not stray.exists()
-    assert (await registry.comparison.run()).is_well
+    after = await registry.comparison.run()
+    assert (after.is_well, after.quarantined) == (True, 1)
 
 
 async def test_a_blob_that_was_collected_meanwhile_is_no_damage(registry: Registry, database: Database) -> None:

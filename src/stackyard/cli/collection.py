@@ -208,9 +208,9 @@ def _purged(out: "Output", result: dict[str, Any]) -> None:
 
 
 def _scrubbed(out: "Output", result: dict[str, Any]) -> int:
-    from stackyard.cli.output import size
+    from stackyard.cli.output import counted, size
 
-    out.note(f"read {result['blobs']} blobs of {size(result['bytes'])}; {len(result['damaged'])} damaged")
+    out.note(f"read {counted(result['blobs'], 'blob')} of {size(result['bytes'])}; {len(result['damaged'])} damaged")
     for digest in result["damaged"]:
         out.note(f"damaged: {digest}")
     for digest in result["healed"]:
@@ -219,7 +219,9 @@ def _scrubbed(out: "Output", result: dict[str, Any]) -> int:
 
 
 def _checked(out: "Output", result: dict[str, Any]) -> int:
-    out.note(f"compared {result['blobs']} blobs with {result['files']} files")
+    from stackyard.cli.output import counted
+
+    out.note(f"compared {counted(result['blobs'], 'blob')} with {counted(result['files'], 'file')}")
     for name, meaning in (
         ("missing", "no file"),
         ("wrong_size", "file of another size"),
@@ -228,8 +230,10 @@ def _checked(out: "Output", result: dict[str, Any]) -> int:
     ):
         for one in result[name]:
             out.note(f"{meaning}: {one}")
+    if result["quarantined"]:
+        out.note(f"{counted(result['quarantined'], 'damaged blob')} kept from clients: stackyard damaged names them")
     if _is_well(result):
-        out.note("all is well")
+        out.note("all is well" if not result["quarantined"] else "else all is well")
         return 0
     if result["repaired"]:
         out.note("what is safe to repair was")

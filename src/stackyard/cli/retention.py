@@ -65,6 +65,7 @@ async def run(
 ) -> int:
     """Remove now what the rules let go. The exit status is 1 when a repository was left alone for want of --force."""
     from stackyard.cli.following import accepted
+    from stackyard.cli.output import counted
 
     job = await api.post("/retention/run", {"repository": repository, "force": force})
     ended = await accepted(api, out, job, wait=wait)
@@ -73,7 +74,7 @@ async def run(
     result: dict[str, Any] = ended["result"]
     if out.as_json:
         out.show(result, {})
-    out.note(f"{result['tags']} tags removed, {result['kept']} kept; repositories: {result['repositories']}")
+    out.note(f"{counted(result['tags'], 'tag')} removed, {result['kept']} kept; repositories: {result['repositories']}")
     for name in result["held_back"]:
         out.note(
             f"{name}: more than half of its tags would go, so none did; look at them with "

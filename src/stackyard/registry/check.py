@@ -36,6 +36,8 @@ class Checked:
     """Bytes of those."""
     broken: list[str] = field(default_factory=list)
     """What rows name and is not there, in words."""
+    quarantined: int = 0
+    """Copies that are known to be damaged and kept from clients."""
     repaired: bool = False
     """Whether what is safe to repair was: missing and wrong files are quarantined, unowned ones given to collection."""
 
@@ -80,6 +82,7 @@ class Check:
                     if size != copy.size and not copy.quarantined:
                         await self._wrong(copy, size, found, repair=repair)
             found.blobs += len(copies)
+            found.quarantined += sum(copy.quarantined for copy in copies)
             await tell(found)
 
     async def _wrong(self, copy: Copy, size: int | None, found: Checked, *, repair: bool) -> None:
@@ -91,7 +94,7 @@ class Check:
             names.append(copy.digest)
         if repair:
             damage = "its file is missing" if size is None else f"its file has {size} bytes instead of {copy.size}"
-            await self.database.write(scrubbing.quarantine, copy, damage)
+            found.quarantined += await self.database.write(scrubbing.quarantine, copy, damage) is not None
 
     async def _files(self, found: Checked, tell: Tell, *, repair: bool) -> None:
         oldest = datetime.now(UTC) - _YOUNG
