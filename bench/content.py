@@ -11,7 +11,7 @@ from typing import Any
 from bench.wire import Body
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-_CONFIG = "application/vnd.oci.image.config.v1+json"
+CONFIG = "application/vnd.oci.image.config.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 _SERIAL = 16  # bytes
 
@@ -54,7 +54,7 @@ def manifest(config: Blob, layers: Sequence[Blob], **annotations: str) -> bytes:
     value: dict[str, Any] = {
         "schemaVersion": 2,
         "mediaType": MANIFEST,
-        "config": _descriptor(_CONFIG, config),
+        "config": _descriptor(CONFIG, config),
         "layers": [_descriptor(_LAYER, layer) for layer in layers],
     }
     if annotations:

@@ -84,7 +84,7 @@ def start(
 ) -> Server:
     """A server with its config, data and log in `folder`, answering. Started there again, it finds its data.
 
-    `more` is added to a registry's config.
+    `more` is added to a registry's config, section by section.
 
     Raises:
         RuntimeError: It ended, or does not answer; the message is what it printed.
@@ -130,7 +130,9 @@ def _registry(folder: Path, port: int, setting: Setting, more: Mapping[str, Any]
         config["http"]["tls"] = {"certificate": str(chain), "key": str(key)}
     if setting in _COSTS:
         config["auth"] = {"htpasswd": {"realm": "bench", "path": str(_htpasswd(folder, _COSTS[setting]))}}
-    return _write(folder / "config.yml", yaml.safe_dump(config | dict(more)))
+    for section, keys in more.items():
+        config[section] = {**config.get(section, {}), **keys} if isinstance(keys, dict) else keys
+    return _write(folder / "config.yml", yaml.safe_dump(config))
 
 
 def _htpasswd(folder: Path, cost: int) -> Path:
