@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Connection, Delete, Dialect, Insert, Select, Update
+from sqlalchemy import BigInteger, Connection, Delete, Dialect, Insert, Select, Update
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -149,10 +149,24 @@ class TextList(TypeDecorator[list[str]]):
         return '["' + '","'.join(value) + '"]' if value else "[]"
 
 
-class each(FunctionElement[str]):
-    """The elements of a bound `TextList`, as a subquery: one statement, whatever the length of the list."""
+class NumberList(TypeDecorator[list[int]]):
+    """As `TextList`, of numbers."""
 
-    type = Text()
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """See `TextList`."""
+        return dialect.type_descriptor(ARRAY(BigInteger()) if dialect.name == "postgresql" else Text())
+
+    def process_bind_param(self, value: list[int] | None, dialect: Dialect) -> Any:
+        """See `TextList`."""
+        return value if value is None or dialect.name == "postgresql" else str(value)
+
+
+class each(FunctionElement[Any]):
+    """The elements of a bound `TextList` or `NumberList`, as a subquery: one statement, whatever its length."""
+
     inherit_cache = True
 
 
