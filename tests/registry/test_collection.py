@@ -264,6 +264,20 @@ async def test_it_runs_by_itself(registry: Registry, database: Database, store: 
     assert await locations(store) != set()
 
 
+async def test_the_background_gives_way_before_all_is_done(registry: Registry, database: Database) -> None:
+    for number in range(40):  # more than it takes at a time
+        await push(registry, "a", b"%d" % number)
+    collection: Collection = registry.collection
+    collection.turn = NOTHING
+
+    await collection.leases.run(holds.COLLECTION, collection._round)
+    left = await rows(database, blob_link)
+    freed = await collect(registry)
+
+    assert 0 < left < 40
+    assert freed.blobs == 40
+
+
 async def test_of_entries_about_one_thing_each_counts_once(registry: Registry, database: Database) -> None:
     await push(registry, "a", BASE)
     for wait in (NOTHING, timedelta(milliseconds=-1), timedelta(milliseconds=-2)):

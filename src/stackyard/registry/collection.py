@@ -37,6 +37,8 @@ _DELETIONS = 64  # between two looks at the lease
 _AT_A_TIME = 8  # of them in one thread: a change of thread costs as much as a deletion, and disks like company
 _FAILED_SPAN = timedelta(minutes=10)
 _PATIENCE = timedelta(seconds=30)
+_TURN = timedelta(seconds=20)
+"""How long the background keeps the lease while much is due: less than the patience of who asks for a run."""
 _AT_ONCE = timedelta()
 _MARGIN = timedelta(seconds=1)
 
@@ -81,6 +83,7 @@ class _Style:
     share: float = _SHARE
     untagged: Untagged | None = None
     tell: Tell = silent
+    turn: timedelta = timedelta.max
 
 
 class Held(Unavailable):
@@ -99,6 +102,8 @@ class Collection:
     linger: timedelta = READER_SPAN
     """How long bytes outlive their mark, for those who saw their row just before."""
     watch: ClockWatch = field(default_factory=ClockWatch)
+    turn: timedelta = _TURN
+    """After so long the background gives way to whoever waits to collect, and goes on later."""
     _beat: float = field(default=-math.inf, init=False)
 
     # -- by itself
@@ -118,7 +123,7 @@ class Collection:
             return
         freed = Freed()
         try:
-            await self._drain(lease, freed, _Style(self.linger, untagged=self.untagged))
+            await self._drain(lease, freed, _Style(self.linger, untagged=self.untagged, turn=self.turn))
         except Held as held:
             log.info("nothing is collected for now", reason=held.text)
         if freed != Freed():
@@ -198,9 +203,12 @@ class Collection:
             last, read = await lease.write(hiding.queue_new, part, after=last)
 
     async def _drain(self, lease: Lease, freed: Freed, style: _Style) -> None:
-        """Until nothing is due."""
+        """Until nothing is due, or the turn is over."""
+        end = time.monotonic() + style.turn.total_seconds()
         while entries := await self.database.read(due.ready, limit=style.chunk):
             await self._look(lease, entries, freed, style)
+            if time.monotonic() > end:
+                break
 
     async def _pass_over_all(self, lease: Lease, freed: Freed, style: _Style) -> None:
         """Every entry once, also those that are not due yet: a grace may make them so."""
