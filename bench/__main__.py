@@ -47,6 +47,8 @@ def main() -> int:
     if not chosen:
         raise SystemExit("bench: no such case among these; --list names them")
     _BUILD.mkdir(parents=True, exist_ok=True)
+    if not options.only:
+        _file(page, profile).unlink(missing_ok=True)
     _check_space(profile)
     signal.signal(signal.SIGTERM, _interrupt)
     field = Field(Path(tempfile.mkdtemp(prefix="field-", dir=_BUILD)), profile, programs, kinds)
@@ -96,7 +98,12 @@ def _empty(case: Case, failure: str) -> Outcome:
 
 
 def _keep(result: report.Result, page: Page) -> Path:
+    """Beside what was measured before of other cases."""
     file = _file(page, FULL if result.profile == FULL.name else QUICK)
+    if file.exists():
+        names = {outcome.name for outcome in result.outcomes}
+        before = [outcome for outcome in report.read(file).outcomes if outcome.name not in names]
+        result = replace(result, outcomes=[*before, *result.outcomes])
     file.write_text(json.dumps(asdict(result), indent=1, ensure_ascii=False))
     return file
 
@@ -106,7 +113,7 @@ def _store(result: report.Result, page: Page, *, docs: bool) -> None:
     print(report.table(result, page.kinds))
     note(f"stored in {file.relative_to(ROOT)}")
     if docs:
-        report.write(result, ROOT / "docs", page)
+        report.write(report.read(file), ROOT / "docs", page)
         note(f"wrote docs/{page.name}.md and docs/{page.name}.svg")
 
 
@@ -137,7 +144,7 @@ def _options() -> argparse.Namespace:
         "--only", nargs="+", metavar="NAME", choices=[case.name for case in (*cases.CORE, *cases.LIFECYCLE)]
     )
     parser.add_argument("--list", action="store_true", help="name the cases")
-    parser.add_argument("--again", action="store_true", help="write the page anew from the numbers of the last run")
+    parser.add_argument("--again", action="store_true", help="write the page from the numbers that are stored")
     parser.add_argument("--docs", action="store_true", help="write the page even for a part of the run")
     parser.add_argument("--program", type=Path, metavar="FILE", help="measure this program as Stackyard")
     parser.add_argument("--without", nargs="+", default=[], metavar="SERVER", choices=[str(kind) for kind in Kind])

@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from bench import pushing, scripted, servers
+from bench.content import Blob
 from bench.scripted import Image, Store
 from bench.servers import Kind, Programs, Server, Setting
 from bench.wire import Connection, Unexpected
@@ -47,6 +49,17 @@ class Yard:
     programs: Programs
     more: Mapping[str, Any] = field(default_factory=dict)
     """Of our config."""
+
+    @cached_property
+    def garbage(self) -> list[Blob]:
+        """Bytes that nobody needs."""
+        return list(self.store.garbage_bytes())
+
+    @cached_property
+    def kept(self) -> list[str]:
+        """Digests whose bytes are needed."""
+        named = (blob.digest for image in self.store.kept() for blob in (image.manifest, *image.named))
+        return list(dict.fromkeys(named))
 
     @property
     def data(self) -> Path:
@@ -98,7 +111,7 @@ class Yard:
 
     def restore(self) -> None:
         """All garbage is there again: bytes and rows. No server may run."""
-        for blob in self.store.garbage_bytes():
+        for blob in self.garbage:
             scripted.write_blob(self.data, blob)
         for ending in ("-wal", "-shm"):
             self.database.with_name(self.database.name + ending).unlink(missing_ok=True)

@@ -49,8 +49,8 @@ def unique(size: int) -> Iterator[Blob]:
         yield Blob((memoryview(common), serial), f"sha256:{whole.hexdigest()}")
 
 
-def manifest(config: Blob, layers: Sequence[Blob], **annotations: str) -> bytes:
-    """An image's manifest."""
+def manifest(config: Blob, layers: Sequence[Blob], *, indent: int | None = 2, **annotations: str) -> bytes:
+    """An image's manifest. Without `indent` it costs a fifth to make, and looks like no client's."""
     value: dict[str, Any] = {
         "schemaVersion": 2,
         "mediaType": MANIFEST,
@@ -59,7 +59,7 @@ def manifest(config: Blob, layers: Sequence[Blob], **annotations: str) -> bytes:
     }
     if annotations:
         value["annotations"] = annotations
-    return json.dumps(value, indent=2).encode()
+    return json.dumps(value, indent=indent).encode()
 
 
 def _descriptor(media_type: str, named: Blob) -> dict[str, Any]:

@@ -58,7 +58,7 @@ only, ends its servers and removes their data. All numbers of the last run are i
 _LIFECYCLE = """<!-- Written by `make bench-lifecycle`; edit bench/pages.py instead. -->
 # Benchmarks of the lifecycle
 
-What collecting, importing and counting cost, collecting beside Debian's docker-registry on the same tree, in one run.
+What collecting, importing and counting cost; collecting beside Debian's docker-registry, in turns on the same tree.
 {reached} of {goals} targets are reached.
 {warning}
 ![How many times as fast as docker-registry](benchmarks-lifecycle.svg)
@@ -109,8 +109,8 @@ What collecting, importing and counting cost, collecting beside Debian's docker-
 
     make bench-lifecycle                                    # all of it; writes this page
     .venv/bin/python -m bench --lifecycle --quick           # small sizes, a minute or two
-    .venv/bin/python -m bench --lifecycle --only gc-decide gc-free
-    .venv/bin/python -m bench --lifecycle --again           # the page anew, from the numbers of the last full run
+    .venv/bin/python -m bench --lifecycle --only gc-decide gc-free    # renews the numbers of these
+    .venv/bin/python -m bench --lifecycle --again           # writes the page from the numbers that are stored
 
 It needs docker-registry (Debian package) and, in full, 15 GB of disk and 3 million inodes; it uses the loopback
 interface only, ends its servers and removes their data.

@@ -115,7 +115,9 @@ class Store:
         own = [_layer(number, image, str(each)) for each in range(_OWN)]
         layers = list(dict.fromkeys([_COMMON, *shared, *own]))
         repository = f"team-{number // 100:03}/app-{number % 100:02}"
-        return Image(repository, f"v{image}", config, layers, content.blob(content.manifest(config, layers)))
+        return Image(
+            repository, f"v{image}", config, layers, content.blob(content.manifest(config, layers, indent=None))
+        )
 
 
 def _layer(number: int, image: int, name: str) -> Blob:

@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import random
 import socket
 import ssl
 import subprocess
@@ -173,7 +174,9 @@ def _write(file: Path, text: str) -> Path:
 
 def _free_port() -> int:
     # Below the range of outgoing connections, so that no client of ours takes it before the server does.
-    for port in range(21000, 32000):
+    ports = list(range(21000, 32000))
+    random.shuffle(ports)  # others who look for one at the same time should not find the same
+    for port in ports:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) != 0:
                 probe.close()

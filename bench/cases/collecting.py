@@ -1,7 +1,7 @@
 """Collection: deciding what is garbage, freeing it, and what that costs those who pull meanwhile."""
 
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import islice
 
 from bench import collecting, load
@@ -192,7 +192,7 @@ async def _free_large(field: Field) -> dict[str, Measurement]:
         with highest(server) as samples:
             cost, _ = collecting.collect(server)
         field.growth = max(samples) - before
-    _check_rest(yard, files=False)
+    _check_rest(yard, kept=False)
     measured.values.append(cost.seconds)
     measured.costs.append(cost.cpu)
     measured.pss = before + field.growth
@@ -213,29 +213,18 @@ def _p99(took: Sequence[float]) -> float:
 # -- whether it was done right
 
 
-def _check_rest(yard: Yard, *, files: bool = True) -> None:
+def _check_rest(yard: Yard, *, kept: bool = True) -> None:
     """Exactly the garbage is gone, from rows and files."""
     store = yard.store
     blobs = store.blobs + store.manifests - store.garbage_blobs
     _require(yard.count("blob") == yard.count("blob", "state = 'live'") == blobs, "blobs: wrong rows are left")
     _require(yard.count("manifest") == store.manifests - store.garbage_manifests, "manifests: wrong rows are left")
-    if files:
-        _check_files(yard)
-    else:
-        garbage = [blob.digest for blob in store.garbage_bytes()]
-        _require(yard.missing(garbage) == len(garbage), "bytes of garbage are left")
+    _check_files(yard, kept=kept)
 
 
-def _check_files(yard: Yard) -> None:
-    garbage = [blob.digest for blob in yard.store.garbage_bytes()]
-    _require(yard.missing(garbage) == len(garbage), "bytes of garbage are left")
-    _require(yard.missing(list(_kept(yard.store))) == 0, "bytes are gone that are needed")
-
-
-def _kept(store: Store) -> Iterator[str]:
-    for image in store.kept():
-        yield image.manifest.digest
-        yield from (blob.digest for blob in image.named)
+def _check_files(yard: Yard, *, kept: bool = True) -> None:
+    _require(yard.missing([blob.digest for blob in yard.garbage]) == len(yard.garbage), "bytes of garbage are left")
+    _require(not kept or not yard.missing(yard.kept), "bytes are gone that are needed")
 
 
 def _require(true: bool, said: str) -> None:
