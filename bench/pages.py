@@ -87,7 +87,7 @@ What collecting, importing and counting cost; collecting beside Debian's docker-
   docker-registry 2.8 leaves there.
 - docker-registry's cost is that of the store, Stackyard's that of the garbage. A tenth of the store, as here, is much;
   with a hundredth, Stackyard would need a tenth of this, and docker-registry as much as now to decide.
-- CPU is user and system time of all processes of the server or command, per run.
+- CPU is user and system time of all processes of the server, and of the command, per run.
 - p99 is that of 1 000 requests a second over 16 connections, counted from when each was due, 200 manifests in turn.
   Each pair of turns is one with the background collecting at its own pace and one with a hold, in opposite order every
   other time; the median of the quotients counts.

@@ -53,13 +53,15 @@ async def _large(field: Field) -> Yard:
 async def _decide(field: Field) -> dict[str, Measurement]:
     yard = await _yard(field)
 
-    def command() -> Cost:
-        cost, said = collecting.command(field.programs.stackyard, "gc", "--dry-run", *_options(yard))
-        _require(f"would free {yard.store.garbage_blobs} blobs" in said, said)
-        return cost
+    def command(server: Server) -> Cost:
+        return _command(field, yard, server, "--dry-run", says="would free")
 
     with yard.served() as server:
-        turns = {_OURS: lambda: _ask(yard, server), _COMMAND: command, _THEIRS: lambda: _look(field, yard)}
+        turns = {
+            _OURS: lambda: _ask(yard, server),
+            _COMMAND: lambda: command(server),
+            _THEIRS: lambda: _look(field, yard),
+        }
         return _turns(field.profile.collections, turns)
 
 
@@ -73,9 +75,7 @@ async def _free(field: Field) -> dict[str, Measurement]:
         return cost
 
     def command(server: Server) -> Cost:
-        cost, said = collecting.command(field.programs.stackyard, "gc", *_options(yard))
-        _require(f"freed {yard.store.garbage_blobs} blobs" in said, said)
-        return cost
+        return _command(field, yard, server, says="freed")
 
     def fresh(collect: Callable[[Server], Cost]) -> Cost:
         yard.restore()
@@ -86,6 +86,14 @@ async def _free(field: Field) -> dict[str, Measurement]:
 
     turns = {_OURS: lambda: fresh(ask), _COMMAND: lambda: fresh(command), _THEIRS: lambda: _sweep(field, yard)}
     return _turns(field.profile.collections, turns, warm=False)
+
+
+def _command(field: Field, yard: Yard, server: Server, *options: str, says: str) -> Cost:
+    """`stackyard gc`, with what it costs the server."""
+    before = server.process.cpu()
+    cost, said = collecting.command(field.programs.stackyard, "gc", *options, *_options(yard))
+    _require(f"{says} {yard.store.garbage_blobs} blobs" in said, said)
+    return Cost(cost.seconds, cost.cpu + server.process.cpu() - before)
 
 
 def _asked(contest: Contest) -> Contest:
