@@ -88,7 +88,8 @@ async def _outcome(field: Field, case: Case) -> Outcome:
         measured = await case.run(field)
     except (Unexpected, RuntimeError, OSError, subprocess.SubprocessError) as error:
         return _empty(case, f"{type(error).__name__}: {error}")
-    strangers = max(0, field.strangers() - before) / (time.monotonic() - began)
+    # A case that tells of another one's contest takes no time in which anybody could have been busy.
+    strangers = max(0, field.strangers() - before) / max(1, time.monotonic() - began)
     verdicts = [verdict for goal in case.goals if (verdict := goal.judge(measured))]
     return Outcome(case.name, case.title, case.unit, case.cost_unit, measured, verdicts, strangers)
 
