@@ -10,10 +10,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup serve test test-full check conformance bench crash fuzz lifecycle loop fresh lock wheels image clean
+.PHONY: help setup serve test test-full check conformance bench bench-lifecycle crash fuzz lifecycle loop fresh lock wheels image \
+	clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
 
 setup: ## Make .venv with the locked packages and .venv/bin/stackyard
 	@sh scripts/setup
@@ -45,6 +46,11 @@ bench: ## Compare with docker-registry and nginx, write docs/benchmarks.md (ARGS
 	@sh scripts/setup dev
 	@sh scripts/system-packages
 	.venv/bin/python -m bench $(ARGS)
+
+bench-lifecycle: ## Measure collection, import and quotas, write docs/benchmarks-lifecycle.md (ARGS=--quick)
+	@sh scripts/setup dev
+	@sh scripts/system-packages
+	.venv/bin/python -m bench --lifecycle $(ARGS)
 
 crash: ## kill -9 at random points, 200 times
 	@sh scripts/setup dev

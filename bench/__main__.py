@@ -1,4 +1,4 @@
-"""The command: `python -m bench [--quick] [--only NAME …] [--list]`."""
+"""The command: `python -m bench [--lifecycle] [--quick] [--only NAME …] [--list]`."""
 
 import argparse
 import asyncio
@@ -12,14 +12,15 @@ import tempfile
 import time
 import types
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import uvloop
 
-from bench import cases, machine, report, servers
+from bench import cases, machine, pages, report, servers
 from bench.cases.case import Case
 from bench.field import Field, note
+from bench.pages import Page
 from bench.profiles import FULL, QUICK, Profile
 from bench.results import Outcome
 from bench.servers import Kind, Programs
@@ -32,22 +33,30 @@ _BUILD = ROOT / "build/bench"
 def main() -> int:
     """Measure, print and store; 1 when a case could not be measured."""
     options = _options()
+    every, page = (cases.LIFECYCLE, pages.LIFECYCLE) if options.lifecycle else (cases.CORE, pages.CORE)
     if options.list:
-        print("\n".join(f"{case.name:24}{case.title}" for case in cases.ALL))
+        print("\n".join(f"{case.name:24}{case.title}" for case in every))
+        return 0
+    profile = QUICK if options.quick else FULL
+    if options.again:
+        report.write(_whole(report.read(_file(page, profile)), every), ROOT / "docs", page)
         return 0
     _offer_ciphers_as_docker_does()
-    profile = QUICK if options.quick else FULL
     programs, kinds = _programs(options)
-    chosen = [case for case in cases.ALL if not options.only or case.name in options.only]
+    chosen = [case for case in every if not options.only or case.name in options.only]
+    if not chosen:
+        raise SystemExit("bench: no such case among these; --list names them")
     _BUILD.mkdir(parents=True, exist_ok=True)
+    if not options.only:
+        _file(page, profile).unlink(missing_ok=True)
     _check_space(profile)
     signal.signal(signal.SIGTERM, _interrupt)
     field = Field(Path(tempfile.mkdtemp(prefix="field-", dir=_BUILD)), profile, programs, kinds)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            outcomes = runner.run(_measure(field, chosen))
-        result = report.Result(profile.name, machine.facts(_BUILD), servers.versions(programs), outcomes)
-        _store(result, docs=options.docs or not (options.quick or options.only or options.without))
+            outcomes = runner.run(_measure(field, chosen, page))
+        result = _result(field, outcomes)
+        _store(result, page, docs=options.docs or not (options.quick or options.only or options.without))
     except KeyboardInterrupt:
         return 130
     finally:
@@ -56,15 +65,20 @@ def main() -> int:
     return int(any(outcome.failure for outcome in outcomes))
 
 
-async def _measure(field: Field, chosen: Sequence[Case]) -> list[Outcome]:
-    end = time.monotonic() + field.profile.minutes * 60
-    outcomes = []
+async def _measure(field: Field, chosen: Sequence[Case], page: Page) -> list[Outcome]:
+    end = time.monotonic() + page.minutes * field.profile.share * 60
+    outcomes: list[Outcome] = []
     for case in chosen:
         late = time.monotonic() > end
         outcome = _empty(case, "not measured: the run took too long") if late else await _outcome(field, case)
         note("\n".join(report.lines(outcome)))
         outcomes.append(outcome)
+        _keep(_result(field, outcomes), page)  # a run that is ended early has not been for nothing
     return outcomes
+
+
+def _result(field: Field, outcomes: Sequence[Outcome]) -> report.Result:
+    return report.Result(field.profile.name, machine.facts(_BUILD), servers.versions(field.programs), outcomes)
 
 
 async def _outcome(field: Field, case: Case) -> Outcome:
@@ -74,7 +88,8 @@ async def _outcome(field: Field, case: Case) -> Outcome:
         measured = await case.run(field)
     except (Unexpected, RuntimeError, OSError, subprocess.SubprocessError) as error:
         return _empty(case, f"{type(error).__name__}: {error}")
-    strangers = max(0, field.strangers() - before) / (time.monotonic() - began)
+    # A case that tells of another one's contest takes no time in which anybody could have been busy.
+    strangers = max(0, field.strangers() - before) / max(1, time.monotonic() - began)
     verdicts = [verdict for goal in case.goals if (verdict := goal.judge(measured))]
     return Outcome(case.name, case.title, case.unit, case.cost_unit, measured, verdicts, strangers)
 
@@ -83,14 +98,35 @@ def _empty(case: Case, failure: str) -> Outcome:
     return Outcome(case.name, case.title, case.unit, case.cost_unit, {}, [], failure=failure)
 
 
-def _store(result: report.Result, *, docs: bool) -> None:
-    file = _BUILD / f"{result.profile}.json"
+def _keep(result: report.Result, page: Page) -> Path:
+    """Beside what was measured before of other cases."""
+    file = _file(page, FULL if result.profile == FULL.name else QUICK)
+    if file.exists():
+        names = {outcome.name for outcome in result.outcomes}
+        before = [outcome for outcome in report.read(file).outcomes if outcome.name not in names]
+        result = replace(result, outcomes=[*before, *result.outcomes])
     file.write_text(json.dumps(asdict(result), indent=1, ensure_ascii=False))
-    print(report.table(result))
+    return file
+
+
+def _store(result: report.Result, page: Page, *, docs: bool) -> None:
+    file = _keep(result, page)
+    print(report.table(result, page.kinds))
     note(f"stored in {file.relative_to(ROOT)}")
     if docs:
-        report.write(result, ROOT / "docs")
-        note("wrote docs/benchmarks.md and docs/benchmarks.svg")
+        report.write(report.read(file), ROOT / "docs", page)
+        note(f"wrote docs/{page.name}.md and docs/{page.name}.svg")
+
+
+def _whole(result: report.Result, every: Sequence[Case]) -> report.Result:
+    """With a row for each case that a run which was ended early did not come to."""
+    measured = {outcome.name: outcome for outcome in result.outcomes}
+    outcomes = [measured.get(case.name, _empty(case, "not measured: the run was ended before")) for case in every]
+    return replace(result, outcomes=outcomes)
+
+
+def _file(page: Page, profile: Profile) -> Path:
+    return _BUILD / f"{page.name}-{profile.name}.json"
 
 
 def _offer_ciphers_as_docker_does() -> None:
@@ -103,10 +139,14 @@ def _offer_ciphers_as_docker_does() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--lifecycle", action="store_true", help="what collecting, importing and quotas cost")
     parser.add_argument("--quick", action="store_true", help="small sizes, one short round: shows that all of it works")
-    parser.add_argument("--only", nargs="+", metavar="NAME", choices=[case.name for case in cases.ALL])
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", choices=[case.name for case in (*cases.CORE, *cases.LIFECYCLE)]
+    )
     parser.add_argument("--list", action="store_true", help="name the cases")
-    parser.add_argument("--docs", action="store_true", help="write docs/benchmarks.md even for a part of the run")
+    parser.add_argument("--again", action="store_true", help="write the page from the numbers that are stored")
+    parser.add_argument("--docs", action="store_true", help="write the page even for a part of the run")
     parser.add_argument("--program", type=Path, metavar="FILE", help="measure this program as Stackyard")
     parser.add_argument("--without", nargs="+", default=[], metavar="SERVER", choices=[str(kind) for kind in Kind])
     return parser.parse_args()

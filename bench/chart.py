@@ -22,12 +22,16 @@ class Bar:
 
 
 def bars(outcomes: Sequence[Outcome]) -> list[Bar]:
-    """The cases in which more is better and both registries took part in one setting."""
+    """The cases in which both registries took part in one setting, and more is better or both were to be quick."""
     found = []
     for outcome in outcomes:
         ours, theirs = (_only(outcome, kind) for kind in (Kind.STACKYARD, Kind.REFERENCE))
-        if ours and theirs and "/s" in outcome.unit and theirs.value:
+        if not ours or not theirs or not theirs.value:
+            continue
+        if "/s" in outcome.unit:
             found.append(Bar(outcome.title, ours.value / theirs.value, _target(outcome)))
+        elif outcome.unit == "s" and outcome.cost_unit:
+            found.append(Bar(outcome.title, theirs.value / ours.value, _target(outcome)))
     return found
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from bench.wire import Body
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-_CONFIG = "application/vnd.oci.image.config.v1+json"
+CONFIG = "application/vnd.oci.image.config.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 _SERIAL = 16  # bytes
 
@@ -49,17 +49,17 @@ def unique(size: int) -> Iterator[Blob]:
         yield Blob((memoryview(common), serial), f"sha256:{whole.hexdigest()}")
 
 
-def manifest(config: Blob, layers: Sequence[Blob], **annotations: str) -> bytes:
-    """An image's manifest."""
+def manifest(config: Blob, layers: Sequence[Blob], *, indent: int | None = 2, **annotations: str) -> bytes:
+    """An image's manifest. Without `indent` it costs a fifth to make, and looks like no client's."""
     value: dict[str, Any] = {
         "schemaVersion": 2,
         "mediaType": MANIFEST,
-        "config": _descriptor(_CONFIG, config),
+        "config": _descriptor(CONFIG, config),
         "layers": [_descriptor(_LAYER, layer) for layer in layers],
     }
     if annotations:
         value["annotations"] = annotations
-    return json.dumps(value, indent=2).encode()
+    return json.dumps(value, indent=indent).encode()
 
 
 def _descriptor(media_type: str, named: Blob) -> dict[str, Any]:

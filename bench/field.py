@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import machine, population, pushing, servers
+from bench.collecting import Yard
+from bench.importing import Measured
 from bench.profiles import Profile
 from bench.results import Measurement
 from bench.servers import Kind, Programs, Server, Setting
@@ -33,6 +35,14 @@ class Field:
     """Which programs take part."""
     tagged: dict[str, list[Measurement]] = field(default_factory=dict)
     """What filling the repository of many tags cost, by server."""
+    yards: dict[str, Yard] = field(default_factory=dict)
+    """Stores with garbage, by what they are for."""
+    contests: dict[str, dict[str, Measurement]] = field(default_factory=dict)
+    """Contests of which several cases tell, by name."""
+    growth: float | None = None
+    """MB that collecting the large one added."""
+    imported: Measured | None = None
+    """The import that was measured."""
     _running: dict[tuple[Kind, Setting], Server] = field(default_factory=dict)
     _population: population.Population | None = None
 

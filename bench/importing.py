@@ -102,8 +102,35 @@ def _make_image(tree: Tree, repository: str, tag: str, config: bytes, layers: li
         os.close(descriptor)
 
 
-def measure(manifests: int, folder: Path) -> bool:
-    """Print the two figures; whether both are what they should be."""
+@dataclass(frozen=True)
+class Measured:
+    """An import, and the pushes before and during it."""
+
+    manifests: int
+    ready: float
+    """Seconds until the server answered."""
+    took: float
+    """Seconds from then on until the volume was imported."""
+    alone: Pushes
+    beside: Pushes
+
+    @property
+    def rate(self) -> float:
+        """Manifests per second."""
+        return self.manifests / self.took
+
+    @property
+    def ratio(self) -> float:
+        """How many times as long the slow pushes take while the import runs."""
+        return self.beside.p99() / self.alone.p99()
+
+    @property
+    def failed(self) -> list[str]:
+        return self.alone.failed + self.beside.failed
+
+
+def measure(manifests: int, folder: Path) -> Measured:
+    """Make a volume of so many manifests in `folder`, and import it."""
     print(f"a volume of {manifests} manifests is made", file=sys.stderr)
     make(folder / "full" / "data", manifests)
     with stackyard.start({}, folder=folder / "empty") as server:
@@ -119,15 +146,23 @@ def measure(manifests: int, folder: Path) -> bool:
         took = time.monotonic() - began - ready
         beside.stop()
         client.join()
-    rate, ratio = manifests / took, beside.p99() / alone.p99()
-    print(f"ready after {ready:.2f} s; {manifests} manifests in {took:.1f} s: {rate:.0f} a second")
+    return Measured(manifests, ready, took, alone, beside)
+
+
+def tell(measured: Measured) -> bool:
+    """Print the figures; whether they are what they should be."""
+    alone, beside = measured.alone, measured.beside
+    print(
+        f"ready after {measured.ready:.2f} s; {measured.manifests} manifests in {measured.took:.1f} s: "
+        f"{measured.rate:.0f} a second"
+    )
     print(
         f"p99 of a push: {alone.p99():.1f} ms alone ({len(alone.seconds)}), {beside.p99():.1f} ms beside the import "
-        f"({len(beside.seconds)}): {ratio:.2f} times as long; {len(alone.failed) + len(beside.failed)} failed"
+        f"({len(beside.seconds)}): {measured.ratio:.2f} times as long; {len(measured.failed)} failed"
     )
-    for line in (alone.failed + beside.failed)[:5]:
+    for line in measured.failed[:5]:
         print(line)
-    return rate >= 1000 and ratio <= 3 and not alone.failed and not beside.failed
+    return measured.rate >= 1000 and measured.ratio <= 3 and not measured.failed
 
 
 def main() -> int:
@@ -138,7 +173,7 @@ def main() -> int:
     options = parser.parse_args()
     folder = options.folder or Path(tempfile.mkdtemp(prefix="bench-import-"))
     try:
-        return 0 if measure(options.manifests, folder) else 1
+        return 0 if tell(measure(options.manifests, folder)) else 1
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -6,18 +6,21 @@ reads blobs in pieces of 8 KiB, which costs more than sending them; so these
 two are done here, with one epoll loop and with a thread per connection.
 """
 
+import itertools
 import json
+import re
 import select
 import socket
 import ssl
 import subprocess
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.servers import Server
-from bench.wire import Unexpected
+from bench.wire import ACCEPT, Unexpected
 
 _TIMEOUT = 60  # seconds for one answer
 _PIECE = 256 * 1024  # bytes taken from the kernel at once
@@ -65,6 +68,53 @@ def gets(
     if summary["failed"]:
         raise Unexpected(f"{server}: {paths[0]}: {summary['failed']} of {summary['requests']} failed\n{done.stdout}")
     return int(summary["requests"])
+
+
+def paced(server: Server, paths: Sequence[str], seconds: float, *, rate: float, connections: int) -> list[float]:
+    """GET the paths in turn, `rate` times a second, however long the answers take.
+
+    Returns the seconds from when each request was due until its answer was there: one that has to wait for a free
+    connection, because the answers before it were late, was due all the same.
+
+    Raises:
+        Unexpected: An answer was an error.
+    """
+    requests = itertools.cycle([_request("GET", server, path, {"Accept": ACCEPT}) for path in paths])
+    idle = [_connect(server) for _ in range(connections)]
+    running: dict[socket.socket, tuple[float, bytes]] = {}
+    waiting: deque[float] = deque()
+    took: list[float] = []
+    due = began = time.perf_counter()
+    while (now := time.perf_counter()) < began + seconds or running or waiting:
+        while due <= now and due < began + seconds:
+            waiting.append(due)
+            due += 1 / rate
+        while waiting and idle:
+            client = idle.pop()
+            client.sendall(next(requests))
+            running[client] = (waiting.popleft(), b"")
+        ready, _, _ = select.select(list(running), [], [], max(0, due - time.perf_counter()))
+        for client in ready:
+            asked, data = running[client]
+            data += client.recv(65536)
+            if _is_whole(server, data):
+                took.append(time.perf_counter() - asked)
+                del running[client]
+                idle.append(client)
+            else:
+                running[client] = (asked, data)
+    for client in idle:
+        client.close()
+    return took
+
+
+def _is_whole(server: Server, data: bytes) -> bool:
+    """Whether that is all of an answer. Raises Unexpected unless it is 200."""
+    head, end, body = data.partition(b"\r\n\r\n")
+    if not data.startswith(b"HTTP/1.1 200"[: len(data)]) or not data:
+        raise Unexpected(f"{server}: {data[:500]!r}")
+    length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+    return bool(end) and length is not None and len(body) >= int(length[1])
 
 
 def heads(

@@ -10,8 +10,8 @@ class Profile:
     """The sizes of a run."""
 
     name: str
-    minutes: float
-    """No case begins later than this."""
+    share: float
+    """Of the time that a page's run may take."""
     rounds: int
     """How often each server takes its turn at a case; the median counts."""
     seconds: float
@@ -34,11 +34,23 @@ class Profile:
     """Large layers pulled at once when memory is measured."""
     starts: int
     """How often the start is timed."""
+    garbage: int
+    """Blobs of the store that both registries collect, a tenth of it garbage."""
+    large: int
+    """Blobs of the store that only Stackyard collects."""
+    collections: int
+    """How often the whole garbage is collected."""
+    pairs: int
+    """Turns with and without something, where the quotient counts."""
+    imported: int
+    """Manifests of a volume that is imported."""
+    quota_pushes: int
+    """Images pushed per turn where quotas are compared."""
 
 
 FULL = Profile(
     name="full",
-    minutes=22,
+    share=1,
     rounds=5,
     seconds=3,
     tags=10_000,
@@ -50,10 +62,16 @@ FULL = Profile(
     pushes=100,
     pulls=200,
     starts=5,
+    garbage=100_000,
+    large=1_000_000,
+    collections=3,
+    pairs=9,
+    imported=100_000,
+    quota_pushes=150,
 )
 QUICK = Profile(
     name="quick",
-    minutes=2,
+    share=0.1,
     rounds=1,
     seconds=0.5,
     tags=1_000,
@@ -65,4 +83,10 @@ QUICK = Profile(
     pushes=20,
     pulls=40,
     starts=2,
+    garbage=5_000,
+    large=20_000,
+    collections=1,
+    pairs=2,
+    imported=2_000,
+    quota_pushes=40,
 )

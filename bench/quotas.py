@@ -16,6 +16,7 @@ from pathlib import Path
 import uvloop
 
 from bench import content, pushing, servers
+from bench.field import note
 from bench.servers import Kind, Programs, Server, Setting
 from bench.wire import Connection
 
@@ -35,13 +36,14 @@ def main() -> int:
         tempfile.TemporaryDirectory(prefix="quotas-", dir="build" if Path("build").is_dir() else None) as folder,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        ratios = runner.run(_measure(Path(folder), **vars(options)))
+        ratios = runner.run(measure(Path(folder), **vars(options)))
     median = statistics.median(ratios)
     print(f"median of {len(ratios)} pairs: {100 * (median - 1):+.1f} % CPU per push")
     return int(median > 1.05)
 
 
-async def _measure(folder: Path, *, pairs: int, pushes: int, quotas: int) -> list[float]:
+async def measure(folder: Path, *, pairs: int, pushes: int, quotas: int) -> list[float]:
+    """The CPU of a push with quotas, in that of one without: one number per pair."""
     programs = Programs(Path(sys.executable).parent / "stackyard", Path(), Path())
     limits = {"stackyard": {"quotas": _LIMITS[-quotas:]}}
     without = servers.start(programs, Kind.STACKYARD, Setting.PLAIN, folder / "without")
@@ -54,7 +56,7 @@ async def _measure(folder: Path, *, pairs: int, pushes: int, quotas: int) -> lis
             plain, counted = costs[str(without.data)], costs[str(with_quotas.data)]
             if number >= 0:
                 ratios.append(counted / plain)
-                print(
+                note(
                     f"{1e3 * plain:6.2f} ms without, {1e3 * counted:6.2f} ms with: {100 * (counted / plain - 1):+.1f} %"
                 )
         return ratios

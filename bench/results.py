@@ -80,6 +80,35 @@ class Cheaper:
 
 
 @dataclass(frozen=True)
+class Sooner:
+    """`ours` needs at most the `least`th part of the seconds that `other` needs."""
+
+    least: float
+    other: str
+    ours: str = "Stackyard"
+
+    def judge(self, measured: Measurements) -> Verdict | None:
+        if not {self.ours, self.other} <= measured.keys():
+            return None
+        ratio = _ratio(measured[self.other].values, measured[self.ours].values)
+        return Verdict(self.ours, f"≥ {self.least:g}x {self.other}", f"{ratio:.3g}x", ratio >= self.least)
+
+
+@dataclass(frozen=True)
+class AtLeast:
+    """Stackyard does at least `least` of the case's unit."""
+
+    least: float
+    unit: str
+
+    def judge(self, measured: Measurements) -> Verdict | None:
+        if "Stackyard" not in measured:
+            return None
+        value = measured["Stackyard"].value
+        return Verdict("Stackyard", f"≥ {self.least:g} {self.unit}", f"{value:.4g} {self.unit}", value >= self.least)
+
+
+@dataclass(frozen=True)
 class AtMost:
     """Stackyard needs at most `most` of the case's unit."""
 

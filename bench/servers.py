@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import random
 import socket
 import ssl
 import subprocess
@@ -84,7 +85,7 @@ def start(
 ) -> Server:
     """A server with its config, data and log in `folder`, answering. Started there again, it finds its data.
 
-    `more` is added to a registry's config.
+    `more` is added to a registry's config, section by section.
 
     Raises:
         RuntimeError: It ended, or does not answer; the message is what it printed.
@@ -130,7 +131,9 @@ def _registry(folder: Path, port: int, setting: Setting, more: Mapping[str, Any]
         config["http"]["tls"] = {"certificate": str(chain), "key": str(key)}
     if setting in _COSTS:
         config["auth"] = {"htpasswd": {"realm": "bench", "path": str(_htpasswd(folder, _COSTS[setting]))}}
-    return _write(folder / "config.yml", yaml.safe_dump(config | dict(more)))
+    for section, keys in more.items():
+        config[section] = {**config.get(section, {}), **keys} if isinstance(keys, dict) else keys
+    return _write(folder / "config.yml", yaml.safe_dump(config))
 
 
 def _htpasswd(folder: Path, cost: int) -> Path:
@@ -171,7 +174,9 @@ def _write(file: Path, text: str) -> Path:
 
 def _free_port() -> int:
     # Below the range of outgoing connections, so that no client of ours takes it before the server does.
-    for port in range(21000, 32000):
+    ports = list(range(21000, 32000))
+    random.shuffle(ports)  # others who look for one at the same time should not find the same
+    for port in ports:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) != 0:
                 probe.close()

@@ -1,6 +1,7 @@
-"""The cases: every line of the issue's list."""
+"""The cases, in sets: each set is a run and a page of its own."""
 
-from bench.cases import blobs, life, listings, pushes, reads
+from bench.cases import blobs, collecting, life, listings, moving, pushes, reads
 from bench.cases.case import Case
 
-ALL: tuple[Case, ...] = (*reads.CASES, *blobs.CASES, *pushes.CASES, *listings.CASES, *life.CASES)
+CORE: tuple[Case, ...] = (*reads.CASES, *blobs.CASES, *pushes.CASES, *listings.CASES, *life.CASES)
+LIFECYCLE: tuple[Case, ...] = (*collecting.CASES, *moving.CASES)

@@ -66,14 +66,14 @@ async def _added(field: Field, work: Callable[[Server], Awaitable[None]]) -> dic
         fresh = field.restarted(server)
         time.sleep(_SETTLE)
         before = fresh.process.pss()
-        with _highest(fresh) as samples:
+        with highest(fresh) as samples:
             await work(fresh)
         measured[str(server)] = Measurement([max(samples) - before], pss=before)
     return measured
 
 
 @contextmanager
-def _highest(server: Server) -> Iterator[list[float]]:
+def highest(server: Server) -> Iterator[list[float]]:
     """Samples of the memory, taken by a thread meanwhile."""
     samples = [server.process.pss()]
     over = threading.Event()

@@ -109,11 +109,11 @@ def _id(c: Connection, repository: str) -> int:
 
 
 def _lock_blob(c: Connection) -> Any:
-    return collection._LOCK_BLOBS.one(c, digest=DIGEST, pending=NOTHING, readers=NOTHING)
+    return collection._LOCK_BLOBS.one(c, digests=[DIGEST], pending=NOTHING, readers=NOTHING)
 
 
 def _lock_link(c: Connection) -> Any:
-    return collection._LOCK_LINK.one(c, repository_id=_id(c, "a"), digest=DIGEST, grace=NOTHING)
+    return collection._LOCK_LINKS.one(c, repository_id=_id(c, "a"), digests=[DIGEST], grace=NOTHING)
 
 
 def _lock_image(c: Connection) -> Any:

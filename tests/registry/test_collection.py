@@ -12,7 +12,7 @@ from tests.registry.making import SHORT, delete, locations, push, push_image
 
 from stackyard.metadata import blobs, holds, leases
 from stackyard.metadata.database import Database
-from stackyard.metadata.due import ready
+from stackyard.metadata.due import add_blob, add_link, ready
 from stackyard.metadata.errors import LeaseLost
 from stackyard.metadata.schema import blob, blob_link, due, manifest_reference
 from stackyard.oci.digests import Digest
@@ -262,6 +262,32 @@ async def test_it_runs_by_itself(registry: Registry, database: Database, store: 
 
     assert await rows(database, blob_link) == 0
     assert await locations(store) != set()
+
+
+async def test_the_background_gives_way_before_all_is_done(registry: Registry, database: Database) -> None:
+    for number in range(40):  # more than it takes at a time
+        await push(registry, "a", b"%d" % number)
+    collection: Collection = registry.collection
+    collection.turn = NOTHING
+
+    await collection.leases.run(holds.COLLECTION, collection._round)
+    left = await rows(database, blob_link)
+    freed = await collect(registry)
+
+    assert 0 < left < 40
+    assert freed.blobs == 40
+
+
+async def test_of_entries_about_one_thing_each_counts_once(registry: Registry, database: Database) -> None:
+    await push(registry, "a", BASE)
+    for wait in (NOTHING, timedelta(milliseconds=-1), timedelta(milliseconds=-2)):
+        await database.write(add_link, 1, Digest.of(BASE), wait=wait)
+        await database.write(add_blob, Digest.of(BASE), wait=wait)
+
+    freed = await collect(registry)
+
+    assert freed == Freed(links=1, blobs=1, size=len(BASE))
+    assert await database.read(ready, limit=1) == []
 
 
 async def test_untagged_manifests_go_when_asked_and_can_be_restored(registry: Registry, database: Database) -> None:

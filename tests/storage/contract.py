@@ -556,6 +556,16 @@ class BlobStoreContract:
         assert await store.size(BLOB) is None
         assert await locations(store, "docker") == sorted(neighbours)
 
+    async def test_delete_removes_all_that_are_named_and_needs_none(self, store: BlobStore) -> None:
+        for location in (BLOB, SECOND_COPY, OTHER_UPLOAD):
+            await put(store, location)
+
+        await store.delete()
+        await store.delete(f"{BLOB}x", BLOB, OTHER_UPLOAD)
+
+        assert await store.size(OTHER_UPLOAD) is None
+        assert await locations(store, "docker") == [SECOND_COPY]
+
     async def test_delete_of_a_folder_removes_nothing(self, store: BlobStore) -> None:
         await put(store, BLOB)
 

@@ -8,6 +8,7 @@ needs the row is committed, so one of the two always sees the other.
 A span of grace shortens what can be restored, never what was promised.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,7 +19,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from stackyard.metadata import clock, due, follow, pulls, quotas, schema
 from stackyard.metadata.blobs import PENDING_SPAN, READER_SPAN
-from stackyard.metadata.prepared import Prepared
+from stackyard.metadata.prepared import NumberList, Prepared, Row, TextList, each
 from stackyard.metadata.schema import (
     DELETING,
     blob,
@@ -78,8 +79,11 @@ def wait_over(table: Any) -> ColumnElement[int]:
     return clock.until(case((ends > table.c.promised_until, ends), else_=table.c.promised_until))
 
 
+_digests = each(bindparam("digests", type_=TextList()))
+_blob_ids = each(bindparam("blob_ids", type_=NumberList()))
 _LOCK_BLOBS = Prepared(
     select(
+        blob.c.digest,
         blob.c.id,
         blob.c.state,
         blob.c.location,
@@ -87,19 +91,35 @@ _LOCK_BLOBS = Prepared(
         clock.until(blob.c.created_at + clock.span("pending")),
         clock.until(func.coalesce(blob.c.marked_at, blob.c.created_at) + clock.span("readers")),
     )
-    .where(blob.c.digest == bindparam("digest"))
+    .where(blob.c.digest.op("IN")(_digests))
     .with_for_update(skip_locked=True)
 )
-_COUNT_BLOBS = Prepared(select(func.count()).select_from(blob).where(blob.c.digest == bindparam("digest")))
-_IS_LINKED = Prepared(select(blob_link.c.repository_id).where(blob_link.c.digest == bindparam("digest")).limit(1))
-_IS_MANIFEST = Prepared(select(manifest.c.id).where(manifest.c.digest == bindparam("digest")).limit(1))
-_MARK_BLOB = Prepared(
-    blob.update().where(blob.c.id == bindparam("blob_id")).values(state=DELETING, marked_at=clock.now())
+_ALL_BLOBS = Prepared(select(blob.c.digest).where(blob.c.digest.op("IN")(_digests)))
+_NEEDED_BLOBS = Prepared(
+    select(blob.c.digest).where(
+        blob.c.digest.op("IN")(_digests),
+        select(blob_link.c.repository_id).where(blob_link.c.digest == blob.c.digest).exists()
+        | select(manifest.c.id).where(manifest.c.digest == blob.c.digest).exists(),
+    )
 )
+_MARK_BLOBS = Prepared(blob.update().where(blob.c.id.op("IN")(_blob_ids)).values(state=DELETING, marked_at=clock.now()))
 
-_link = (blob_link.c.repository_id == bindparam("repository_id"), blob_link.c.digest == bindparam("digest"))
-_LOCK_LINK = Prepared(select(wait_over(blob_link)).where(*_link).with_for_update(skip_locked=True))
-_HAS_LINK = Prepared(select(blob_link.c.digest).where(*_link))
+_links = (blob_link.c.repository_id == bindparam("repository_id"), blob_link.c.digest.op("IN")(_digests))
+_LOCK_LINKS = Prepared(
+    select(blob_link.c.digest, wait_over(blob_link)).where(*_links).with_for_update(skip_locked=True)
+)
+_HAVE_LINKS = Prepared(select(blob_link.c.digest).where(*_links))
+_NAMED_LINKS = Prepared(
+    select(blob_link.c.digest).where(
+        *_links,
+        select(manifest_reference.c.manifest_id)
+        .where(
+            manifest_reference.c.repository_id == blob_link.c.repository_id,
+            manifest_reference.c.digest == blob_link.c.digest,
+        )
+        .exists(),
+    )
+)
 _IS_NAMED = Prepared(
     select(manifest_reference.c.manifest_id)
     .where(
@@ -108,7 +128,7 @@ _IS_NAMED = Prepared(
     )
     .limit(1)
 )
-_DROP_LINK = Prepared(blob_link.delete().where(*_link).returning(blob_link.c.counted))
+_DROP_LINKS = Prepared(blob_link.delete().where(*_links).returning(blob_link.c.digest, blob_link.c.counted))
 
 _manifest = (manifest.c.repository_id == bindparam("repository_id"), manifest.c.digest == bindparam("digest"))
 _LOCK_MANIFEST = Prepared(
@@ -136,8 +156,8 @@ _DROP_MANIFEST = Prepared(
 )
 
 _LOCK_DELETING = Prepared(
-    select(blob.c.digest, blob.c.copy)
-    .where(blob.c.id == bindparam("blob_id"), blob.c.state == DELETING)
+    select(blob.c.id, blob.c.digest, blob.c.copy)
+    .where(blob.c.id.op("IN")(_blob_ids), blob.c.state == DELETING)
     .with_for_update(skip_locked=True)
 )
 _COUNT_MARKED = Prepared(
@@ -158,19 +178,43 @@ _BURY = Prepared(
         },
     )
 )
-_DROP_BLOB = Prepared(blob.delete().where(blob.c.id == bindparam("blob_id")))
+_DROP_BLOBS = Prepared(blob.delete().where(blob.c.id.op("IN")(_blob_ids)))
 
 
-def mark_blobs(c: Connection, digest: str, *, readers: timedelta = READER_SPAN) -> Look:
-    """Mark what nothing needs of a digest's blobs as `deleting`: readers no longer see it.
+def mark_all(c: Connection, digests: Sequence[str], *, readers: timedelta = READER_SPAN) -> dict[str, Look]:
+    """Mark what nothing needs of these digests' blobs as `deleting`: readers no longer see it.
 
     Args:
         readers: How long bytes outlive their mark, for those who saw the row just before.
     """
-    rows = _LOCK_BLOBS.all(c, digest=digest, pending=PENDING_SPAN, readers=readers)
-    again = [BUSY_SPAN] if len(rows) < _COUNT_BLOBS.scalar(c, digest=digest) else []
-    states = {row[1] for row in rows}
-    marked, doomed = 0, []
+    digests = sorted(digests)
+    rows: dict[str, list[Row]] = {digest: [] for digest in digests}
+    for digest, *row in _LOCK_BLOBS.all(c, digests=digests, pending=PENDING_SPAN, readers=readers):
+        rows[digest].append(tuple(row))
+    there = Counter(_ALL_BLOBS.column(c, digests=digests))
+    shown = [digest for digest, found in rows.items() if any(row[1] in ("live", "quarantined") for row in found)]
+    needed = set(_NEEDED_BLOBS.column(c, digests=shown)) if shown else set()
+    unneeded: list[int] = []
+    looks = {}
+    for digest, found in rows.items():
+        ids, again, doomed = _judge_blobs(found, is_needed=digest in needed)
+        unneeded += ids
+        waits = [*again, *([readers or SOON] if ids else []), *([BUSY_SPAN] if len(found) < there[digest] else [])]
+        looks[digest] = Look(len(ids), min(waits, default=AT_ONCE), doomed=tuple(doomed))
+    if unneeded:
+        _MARK_BLOBS.run(c, blob_ids=unneeded)
+    return looks
+
+
+def mark_blobs(c: Connection, digest: str, *, readers: timedelta = READER_SPAN) -> Look:
+    """As `mark_all`, for one digest."""
+    return mark_all(c, [digest], readers=readers)[digest]
+
+
+def _judge_blobs(rows: Sequence[Row], *, is_needed: bool) -> tuple[list[int], list[timedelta], list[Doomed]]:
+    """Of the blobs of one digest: those to mark, when to look again at others, and those whose readers are gone."""
+    unneeded, again, doomed = [], [], []
+    is_live = any(row[1] == "live" for row in rows)
     for blob_id, state, location, size, pending_left, readers_left in rows:
         if state == "deleting" and readers_left <= 0:
             doomed.append(Doomed(blob_id, location, size))
@@ -178,29 +222,41 @@ def mark_blobs(c: Connection, digest: str, *, readers: timedelta = READER_SPAN) 
             again.append(span(readers_left))
         elif state == "pending" and pending_left > 0:
             again.append(span(pending_left))
-        elif state == "pending" or (state == "quarantined" and "live" in states) or not _is_needed(c, digest):
-            _MARK_BLOB.run(c, blob_id=blob_id)
-            again.append(readers or SOON)
-            marked += 1
-    return Look(marked, min(again, default=AT_ONCE), doomed=tuple(doomed))
+        elif state == "pending" or (state == "quarantined" and is_live) or not is_needed:
+            unneeded.append(blob_id)
+    return unneeded, again, doomed
+
+
+def drop_links(
+    c: Connection, repository_id: int, digests: Sequence[str], *, grace: timedelta = NO_GRACE
+) -> dict[str, Look]:
+    """Remove links whose promise and undo span are over and that no manifest of the repository needs."""
+    values = {"repository_id": repository_id, "digests": sorted(digests)}
+    left: dict[str, int] = dict(_LOCK_LINKS.all(c, **values, grace=grace))
+    busy = set(_HAVE_LINKS.column(c, **values)).difference(left) if len(left) < len(digests) else set()
+    over = sorted(digest for digest, wait in left.items() if wait <= 0)
+    named = set(_NAMED_LINKS.column(c, repository_id=repository_id, digests=over)) if over else set()
+    gone = [digest for digest in over if digest not in named]
+    if gone:
+        _drop_links(c, repository_id, gone)
+    looks = dict.fromkeys(digests, NOTHING_TO_DO) | dict.fromkeys(gone, GONE)
+    looks |= dict.fromkeys(busy, Look(again=BUSY_SPAN))
+    looks |= {digest: Look(again=span(wait)) for digest, wait in left.items() if wait > 0}
+    return looks
 
 
 def drop_link(c: Connection, repository_id: int, digest: str, *, grace: timedelta = NO_GRACE) -> Look:
-    """Remove a link whose promise and undo span are over and that no manifest of the repository needs."""
-    values = {"repository_id": repository_id, "digest": digest}
-    left = _LOCK_LINK.scalar(c, **values, grace=grace)
-    if left is None:
-        return Look(again=BUSY_SPAN) if _HAS_LINK.one(c, **values) else NOTHING_TO_DO
-    if left > 0:
-        return Look(again=span(left))
-    if _IS_NAMED.one(c, **values) is not None:
-        return NOTHING_TO_DO
-    was_counted = _DROP_LINK.scalar(c, **values)
-    follow.add(c, repository_id, "link", digest)
-    due.add_blob(c, digest, wait=AT_ONCE)
-    if was_counted:
-        quotas.discharge(c, quotas.account(c, repository_id), [digest])
-    return GONE
+    """As `drop_links`, for one."""
+    return drop_links(c, repository_id, [digest], grace=grace)[digest]
+
+
+def _drop_links(c: Connection, repository_id: int, digests: Sequence[str]) -> None:
+    dropped = _DROP_LINKS.all(c, repository_id=repository_id, digests=digests)
+    follow.add_all(c, repository_id, "link", digests)
+    due.add_blobs(c, digests, wait=AT_ONCE)
+    counted = sorted(digest for digest, was_counted in dropped if was_counted)
+    if counted:
+        quotas.discharge(c, quotas.account(c, repository_id), counted)
 
 
 def drop_manifest(c: Connection, repository_id: int, digest: str, *, grace: timedelta = NO_GRACE) -> Look:
@@ -222,10 +278,10 @@ def drop_manifest(c: Connection, repository_id: int, digest: str, *, grace: time
 
 def erase_manifest(c: Connection, repository_id: int, manifest_id: int, digest: str) -> None:
     """Remove the row of a manifest that this transaction holds locked, and queue all that it kept."""
-    for named, kind in _NAMED.all(c, manifest_id=manifest_id):
-        if kind == "child":
-            due.add_manifest(c, repository_id, named, wait=AT_ONCE)
-        due.add_link(c, repository_id, named, wait=AT_ONCE)
+    named = _NAMED.all(c, manifest_id=manifest_id)
+    for child in (one for one, kind in named if kind == "child"):
+        due.add_manifest(c, repository_id, child, wait=AT_ONCE)
+    due.add_links(c, repository_id, [one for one, _ in named], wait=AT_ONCE)
     for referrer in _REFERRERS.column(c, repository_id=repository_id, digest=digest):
         due.add_manifest(c, repository_id, referrer, wait=AT_ONCE)
     follow.add(c, repository_id, "manifest", digest)
@@ -238,17 +294,10 @@ def erase_manifest(c: Connection, repository_id: int, manifest_id: int, digest: 
 
 def forget_blobs(c: Connection, blob_ids: Sequence[int]) -> None:
     """Remove the rows of blobs whose bytes are gone. Their locations stay used up: a tombstone remembers."""
-    for blob_id in blob_ids:
-        row = _LOCK_DELETING.one(c, blob_id=blob_id)
-        if row is not None:
-            digest, copy = row
-            _BURY.run(c, digest=digest, next_copy=copy + 1)
-            _DROP_BLOB.run(c, blob_id=blob_id)
-            follow.add(c, 0, "blob", digest)
-
-
-def _is_needed(c: Connection, digest: str) -> bool:
-    return _IS_LINKED.one(c, digest=digest) is not None or _IS_MANIFEST.one(c, digest=digest) is not None
+    rows = _LOCK_DELETING.all(c, blob_ids=list(blob_ids))
+    _BURY.many(c, [{"digest": digest, "next_copy": copy + 1} for _, digest, copy in rows])
+    _DROP_BLOBS.run(c, blob_ids=[row[0] for row in rows])
+    follow.add_all(c, 0, "blob", [row[1] for row in rows])
 
 
 def count_marked(c: Connection, *, readers: timedelta) -> int:

@@ -4,7 +4,7 @@ An entry is a hint. Whoever takes one checks everything again under locks, so an
 a missing one would cost space for ever. Therefore entries are added, never moved, and go when they were looked at.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -27,6 +27,7 @@ _ADD = Prepared(
         digest=bindparam("digest"),
     )
     .on_conflict_do_nothing()
+    .inline()  # nobody asks for the key that the database's clock made
 )
 _columns = (schema.due.c.due_at, schema.due.c.kind, schema.due.c.repository_id, schema.due.c.digest)
 _READY = Prepared(
@@ -64,9 +65,20 @@ def add_blob(c: Connection, digest: str, *, wait: timedelta) -> None:
     _ADD.run(c, kind="blob", repository_id=0, digest=digest, wait=wait)
 
 
+def add_blobs(c: Connection, digests: Sequence[str], *, wait: timedelta) -> None:
+    """As `add_blob`, for many."""
+    _ADD.many(c, [{"kind": "blob", "repository_id": 0, "digest": digest, "wait": wait} for digest in digests])
+
+
 def add_link(c: Connection, repository_id: int, digest: str, *, wait: timedelta) -> None:
     """Look after `wait` whether the repository still needs its link to this blob."""
     _ADD.run(c, kind="link", repository_id=repository_id, digest=digest, wait=wait)
+
+
+def add_links(c: Connection, repository_id: int, digests: Sequence[str], *, wait: timedelta) -> None:
+    """As `add_link`, for many."""
+    values = {"kind": "link", "repository_id": repository_id, "wait": wait}
+    _ADD.many(c, [{**values, "digest": digest} for digest in digests])
 
 
 def add_manifest(c: Connection, repository_id: int, digest: str, *, wait: timedelta) -> None:
@@ -79,9 +91,15 @@ def add_repository(c: Connection, repository_id: int, *, wait: timedelta) -> Non
     _ADD.run(c, kind="repository", repository_id=repository_id, digest="", wait=wait)
 
 
-def add_again(c: Connection, entry: Entry, *, wait: timedelta) -> None:
-    """Look at the same thing once more, after `wait`."""
-    _ADD.run(c, kind=entry.kind, repository_id=entry.repository_id, digest=entry.digest, wait=wait)
+def add_again(c: Connection, waits: Mapping[Entry, timedelta]) -> None:
+    """Look at the same things once more, each after its own wait."""
+    _ADD.many(
+        c,
+        [
+            {"kind": one.kind, "repository_id": one.repository_id, "digest": one.digest, "wait": wait}
+            for one, wait in waits.items()
+        ],
+    )
 
 
 def ready(c: Connection, *, limit: int, ahead: timedelta = timedelta(), after: Entry = FIRST) -> list[Entry]:

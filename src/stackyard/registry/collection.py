@@ -7,7 +7,7 @@ before has opened it are its bytes deleted, and then its row. Killed at any poin
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -33,9 +33,12 @@ INTERVAL = timedelta(seconds=5)
 _HEARTBEAT = 3600.0  # seconds between two looks at the clock while nothing is due
 _SHARE = 0.2  # of its time that the background takes at most, so that whoever pushes finds the way free
 _FEW, _MANY = 25, 200  # entries per transaction: in the background, and when somebody waits for the end
-_DELETIONS = 16  # at a time
+_DELETIONS = 64  # between two looks at the lease
+_AT_A_TIME = 8  # of them in one thread: a change of thread costs as much as a deletion, and disks like company
 _FAILED_SPAN = timedelta(minutes=10)
 _PATIENCE = timedelta(seconds=30)
+_TURN = timedelta(seconds=20)
+"""How long the background keeps the lease while much is due: less than the patience of who asks for a run."""
 _AT_ONCE = timedelta()
 _MARGIN = timedelta(seconds=1)
 
@@ -82,6 +85,7 @@ class _Style:
     share: float = _SHARE
     untagged: Untagged | None = None
     tell: Tell = silent
+    turn: timedelta = timedelta.max
 
 
 class Held(Unavailable):
@@ -102,6 +106,8 @@ class Collection:
     linger: timedelta = READER_SPAN
     """How long bytes outlive their mark, for those who saw their row just before."""
     watch: ClockWatch = field(default_factory=ClockWatch)
+    turn: timedelta = _TURN
+    """After so long the background gives way to whoever waits to collect, and goes on later."""
     _beat: float = field(default=-math.inf, init=False)
 
     # -- by itself
@@ -121,7 +127,7 @@ class Collection:
             return
         freed = Freed()
         try:
-            await self._drain(lease, freed, _Style(self.linger, untagged=self.untagged))
+            await self._drain(lease, freed, _Style(self.linger, untagged=self.untagged, turn=self.turn))
         except Held as held:
             log.info("nothing is collected for now", reason=held.text)
         if freed != Freed():
@@ -202,9 +208,12 @@ class Collection:
             last, read = await lease.write(hiding.queue_new, part, after=last)
 
     async def _drain(self, lease: Lease, freed: Freed, style: _Style) -> None:
-        """Until nothing is due."""
+        """Until nothing is due, or the turn is over."""
+        end = time.monotonic() + style.turn.total_seconds()
         while entries := await self.database.read(due.ready, limit=style.chunk):
             await self._look(lease, entries, freed, style)
+            if time.monotonic() > end:
+                break
 
     async def _pass_over_all(self, lease: Lease, freed: Freed, style: _Style) -> None:
         """Every entry once, also those that are not due yet: a grace may make them so."""
@@ -230,22 +239,29 @@ class Collection:
 
     async def _delete(self, lease: Lease, looks: Mapping[Entry, Look], freed: Freed) -> None:
         """Bytes, then rows, then the entries that told of them."""
-        for batch in _batches([(entry, look) for entry, look in looks.items() if look.doomed]):
+        told = [(entry, look) for entry, look in looks.items() if look.doomed]
+        if not told:
+            return
+        doomed = {one.blob_id: one for _, look in told for one in look.doomed}  # two entries may tell of one
+        gone: set[int] = set()
+        for batch in _parts(list(doomed.values()), _DELETIONS):
             lease.require()
-            doomed = {one.blob_id: one for _, look in batch for one in look.doomed}  # two entries may tell of one
-            answers = await asyncio.gather(*(self._delete_bytes(one) for one in doomed.values()))
-            gone = {blob_id for blob_id, deleted in zip(doomed, answers, strict=True) if deleted}
-            await lease.write(_forget, batch, gone)
-            freed.blobs += len(gone)
-            freed.size += sum(doomed[blob_id].size for blob_id in gone)
+            for deleted in await asyncio.gather(*map(self._delete_bytes, _parts(batch, _AT_A_TIME))):
+                gone.update(deleted)
+        await lease.write(_forget, told, gone)
+        freed.blobs += len(gone)
+        freed.size += sum(doomed[blob_id].size for blob_id in gone)
 
-    async def _delete_bytes(self, doomed: Doomed) -> bool:
+    async def _delete_bytes(self, doomed: Sequence[Doomed]) -> list[int]:
+        """The blobs whose bytes are gone."""
         try:
-            await self.store.delete(doomed.location)
+            await self.store.delete(*(one.location for one in doomed))
         except StorageError as error:
-            log.error("bytes could not be deleted; trying again later", location=doomed.location, reason=str(error))
-            return False
-        return True
+            if len(doomed) > 1:
+                return [blob_id for one in doomed for blob_id in await self._delete_bytes([one])]
+            log.error("bytes could not be deleted; trying again later", location=doomed[0].location, reason=str(error))
+            return []
+        return [one.blob_id for one in doomed]
 
 
 def _collect(c: Connection, entries: list[Entry], style: _Style, undo: timedelta) -> dict[Entry, Look]:
@@ -257,15 +273,15 @@ def _collect(c: Connection, entries: list[Entry], style: _Style, undo: timedelta
 def _forget(c: Connection, batch: list[tuple[Entry, Look]], gone: set[int]) -> None:
     collection.forget_blobs(c, sorted(gone))
     due.done(c, [entry for entry, _ in batch])
-    for entry, look in batch:
-        if any(one.blob_id not in gone for one in look.doomed):
-            due.add_again(c, entry, wait=_FAILED_SPAN)
-        elif look.again:
-            due.add_again(c, entry, wait=look.again)
+    waits = {
+        entry: _FAILED_SPAN if any(one.blob_id not in gone for one in look.doomed) else look.again
+        for entry, look in batch
+    }
+    due.add_again(c, {entry: wait for entry, wait in waits.items() if wait})
 
 
-def _batches(looks: list[tuple[Entry, Look]]) -> Iterable[list[tuple[Entry, Look]]]:
-    return (looks[start : start + _DELETIONS] for start in range(0, len(looks), _DELETIONS))
+def _parts(doomed: Sequence[Doomed], length: int) -> Iterable[Sequence[Doomed]]:
+    return (doomed[start : start + length] for start in range(0, len(doomed), length))
 
 
 def _named(freed: Freed) -> dict[str, int]:

@@ -152,8 +152,11 @@ class BlobStore(Protocol):
         """
         ...
 
-    async def delete(self, location: str) -> None:
-        """Remove what lies there, and its folder when that is empty then. Nothing there is not an error."""
+    async def delete(self, *locations: str) -> None:
+        """Remove what lies there, and its folder when that is empty then. Nothing there is not an error.
+
+        An error leaves those locations as they are that come after the one that it is about.
+        """
         ...
 
     async def size(self, location: str) -> int | None:

@@ -71,9 +71,10 @@ class MemoryStore:
             raise OutOfSpace(f"{target}: the store's capacity is used up")
         self._held[target] = Held(held.content[:size])
 
-    async def delete(self, location: str) -> None:
+    async def delete(self, *locations: str) -> None:
         """See BlobStore."""
-        self._held.pop(check_location(location), None)
+        for location in locations:
+            self._held.pop(check_location(location), None)
 
     async def size(self, location: str) -> int | None:
         """See BlobStore."""

@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, closing
 from itertools import islice
 from pathlib import Path
@@ -57,9 +57,9 @@ class FilesystemStore:
         """See BlobStore. Shares the extents where the file system can."""
         await self._threads.run(self._files.copy, check_location(source), check_location(target), size)
 
-    async def delete(self, location: str) -> None:
+    async def delete(self, *locations: str) -> None:
         """See BlobStore."""
-        await self._threads.run(self._files.delete, check_location(location))
+        await self._threads.run(_each, self._files.delete, [check_location(one) for one in locations])
 
     async def size(self, location: str) -> int | None:
         """See BlobStore."""
@@ -87,6 +87,11 @@ class FilesystemStore:
     async def close(self) -> None:
         """See BlobStore."""
         await self._threads.close()
+
+
+def _each(function: Callable[[str], None], locations: Iterable[str]) -> None:
+    for location in locations:
+        function(location)
 
 
 def next_batch(found: Iterator[Found]) -> list[Found]:
