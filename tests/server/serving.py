@@ -18,8 +18,17 @@ PROGRAM = Path(__file__).with_name("program.py")
 class Server:
     """One running server; its workers' pids are what `/proc` says."""
 
-    def __init__(self, folder: Path, env: dict[str, str] | None = None, namespace: bool = False, **told: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        env: dict[str, str] | None = None,
+        namespace: bool = False,
+        context: ssl.SSLContext | None = None,
+        **told: Any,
+    ) -> None:
+        """`context` is how `wire` and `get` speak to it, when it was told to serve TLS."""
         self.port = 0
+        self.context = context
         if "address" not in told:
             self.port = ports.free()
             told["address"] = f"127.0.0.1:{self.port}"
@@ -36,8 +45,11 @@ class Server:
         children = Path(f"/proc/{self.child.pid}/task/{self.child.pid}/children")
         return [int(pid) for pid in children.read_text().split()]
 
+    def wire(self, *, timeout: float = 30) -> "Wire":
+        return Wire(self.port, context=self.context, timeout=timeout)
+
     def get(self, path: str, *, port: int | None = None, timeout: float = 30) -> "Answer":
-        with Wire(port or self.port, timeout=timeout) as wire:
+        with Wire(port or self.port, context=self.context, timeout=timeout) as wire:
             return wire.request("GET", path)
 
     def told(self, path: str = "/tell") -> Any:
@@ -70,7 +82,13 @@ class Wire:
     """One connection, spoken to in bytes."""
 
     def __init__(
-        self, where: int | str, *, context: ssl.SSLContext | None = None, timeout: float = 30, host: str = "127.0.0.1"
+        self,
+        where: int | str,
+        *,
+        context: ssl.SSLContext | None = None,
+        session: ssl.SSLSession | None = None,
+        timeout: float = 30,
+        host: str = "127.0.0.1",
     ) -> None:
         if isinstance(where, str):
             self.socket = socket.socket(socket.AF_UNIX)
@@ -79,7 +97,7 @@ class Wire:
         else:
             self.socket = socket.create_connection((host, where), timeout=timeout)
         if context is not None:
-            self.socket = context.wrap_socket(self.socket, server_hostname="localhost")
+            self.socket = context.wrap_socket(self.socket, server_hostname="localhost", session=session)
         self.file = self.socket.makefile("rb")
 
     def send(self, data: bytes) -> None:

@@ -1,8 +1,11 @@
 """When a client counts as too slow."""
 
+import socket
 from datetime import timedelta
 
-from stackyard.server.pace import Pace
+from tests.support.processes import wait_until
+
+from stackyard.server.pace import Pace, acknowledged
 from stackyard.server.settings import Limits
 
 LIMITS = Limits(minimum_rate=100, rate_window=timedelta(seconds=10))
@@ -43,3 +46,32 @@ def test_minimum_of_zero_lets_everybody_be() -> None:
     pace = Pace(Limits(minimum_rate=0, rate_window=timedelta(seconds=1)))
 
     assert [pace.too_slow(now, 0) for now in range(5)] == [False] * 5
+
+
+def test_acknowledged_is_what_the_clients_kernel_has_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        client = socket.create_connection(listening.getsockname())
+        served, _ = listening.accept()
+    with client, served:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        served.sendall(bytes(1000))
+        wait_until(lambda: acknowledged(served) == 1000, "the client's kernel to say so")
+        served.setblocking(False)
+        while True:
+            try:
+                served.send(bytes(100_000))
+            except BlockingIOError:
+                break
+
+        unread = acknowledged(served)
+        assert unread is not None
+        assert client.recv(1000) == bytes(1000)
+        wait_until(lambda: (acknowledged(served) or 0) >= unread, "the rest to be counted")
+
+
+def test_acknowledged_is_not_known_of_unix_sockets_and_closed_ones() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        assert acknowledged(ours) is None
+        ours.close()
+        assert acknowledged(ours) is None

@@ -1,15 +1,32 @@
-"""Files by sendfile(2): byte for byte what a stream would send, whoever reads it how."""
+"""Files by sendfile(2), and over TLS mapped: byte for byte what a stream would send, whoever reads it how."""
 
 import json
 import os
+import ssl
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.server.serving import Server, Wire, random_file
+from tests.server.serving import Server, random_file
+from tests.support.certificates import Authority
 from tests.support.processes import wait_until
 
 SIZE = 5 * 1024 * 1024 + 12345
+
+
+@pytest.fixture(scope="module", params=["plain", "plain, prompt", "TLS, prompt"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("server")
+    more: dict[str, Any] = {"prompt": "prompt" in request.param}
+    if "TLS" in request.param:
+        authority = Authority(folder / "authority")
+        pair = authority.issue("localhost", "127.0.0.1")
+        more["context"] = ssl.create_default_context(cafile=authority.certificate)
+        more["tls"] = {"certificate": str(pair.certificate), "key": str(pair.key)}
+    with Server(folder, **more) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -27,17 +44,26 @@ def test_whole_file_arrives(server: Server, file: tuple[Path, bytes]) -> None:
     assert answer.body == content
 
 
-@pytest.mark.parametrize(("offset", "count"), [(0, 1), (SIZE - 1, 1), (12345, 4096 * 600 + 7), (0, SIZE)])
+@pytest.mark.parametrize(
+    ("offset", "count"),
+    [(0, 1), (SIZE - 1, 1), (7, 64 * 1024), (7, 64 * 1024 + 1), (12345, 4096 * 600 + 7), (0, SIZE)],
+)
 def test_part_of_a_file_arrives(server: Server, file: tuple[Path, bytes], offset: int, count: int) -> None:
     path, content = file
 
     assert server.get(f"/send-file?path={path}&offset={offset}&count={count}").body == content[offset : offset + count]
 
 
+def test_no_bytes_of_a_file_are_an_empty_answer(server: Server, file: tuple[Path, bytes]) -> None:
+    with server.wire() as wire:
+        assert wire.request("GET", f"/send-file?path={file[0]}&count=0").body == b""
+        assert wire.request("GET", "/tell").status == 200
+
+
 def test_connection_is_kept_between_files(server: Server, file: tuple[Path, bytes]) -> None:
     path, content = file
 
-    with Wire(server.port) as wire:
+    with server.wire() as wire:
         for _ in range(5):
             assert wire.request("GET", f"/send-file?path={path}").body == content
 
@@ -46,7 +72,7 @@ def test_pipelined_files_and_answers_keep_their_order(server: Server, file: tupl
     path, content = file
     ask = f"GET /send-file?path={path} HTTP/1.1\r\nHost: a\r\n\r\nGET /tell HTTP/1.1\r\nHost: a\r\n\r\n".encode()
 
-    with Wire(server.port) as wire:
+    with server.wire() as wire:
         wire.send(ask * 4)
         for _ in range(4):
             assert wire.answer().body == content
@@ -59,13 +85,13 @@ def test_file_after_an_answer_that_still_fills_the_buffers_comes_behind_it(
     path, content = file
     stream, whole = (f"GET /{way}-file?path={path} HTTP/1.1\r\nHost: a\r\n\r\n".encode() for way in ("stream", "send"))
 
-    with Wire(server.port) as wire:
+    with server.wire() as wire:
         wire.send((stream + whole) * 2)
         assert [wire.answer().body == content for _ in range(4)] == [True] * 4
 
 
 def test_head_of_a_file_has_its_length_and_no_bytes(server: Server, file: tuple[Path, bytes]) -> None:
-    with Wire(server.port) as wire:
+    with server.wire() as wire:
         head = wire.request("HEAD", f"/send-file?path={file[0]}")
 
         assert int(head.headers["content-length"]) == SIZE
@@ -76,7 +102,7 @@ def test_client_that_leaves_midway_is_noted(server: Server, tmp_path: Path) -> N
     note, large = tmp_path / "note", tmp_path / "large"
     large.touch()
     os.truncate(large, 100_000_000)  # more than the kernel's buffers on both sides hold
-    with Wire(server.port) as wire:
+    with server.wire() as wire:
         wire.send(f"GET /send-file?path={large}&note={note} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
         wire.socket.recv(1000)
 
@@ -86,12 +112,15 @@ def test_client_that_leaves_midway_is_noted(server: Server, tmp_path: Path) -> N
     assert 0 < sent < 100_000_000
 
 
-def test_file_shorter_than_announced_breaks_the_connection(server: Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("size", "announced"), [(1000, 2000), (1_500_000, 3_000_000), (2_000_000, 2_000_001)])
+def test_file_shorter_than_announced_breaks_the_connection(
+    server: Server, tmp_path: Path, size: int, announced: int
+) -> None:
     short = tmp_path / "short"
-    random_file(short, 1000)
+    random_file(short, size)
 
-    with Wire(server.port) as wire, pytest.raises((AssertionError, ConnectionResetError)):
-        wire.request("GET", f"/send-file?path={short}&count=2000")
+    with server.wire() as wire, pytest.raises((AssertionError, ConnectionResetError)):
+        wire.request("GET", f"/send-file?path={short}&count={announced}")
 
 
 def test_file_that_is_not_cached_arrives(server: Server, tmp_path: Path) -> None:
@@ -113,7 +142,7 @@ def test_descriptors_do_not_leak(server: Server, file: tuple[Path, bytes], tmp_p
 
     for number in range(10):
         note = tmp_path / str(number)
-        with Wire(server.port) as wire:
+        with server.wire() as wire:
             wire.send(f"GET /send-file?path={file[0]}&note={note} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
             wire.socket.recv(1000)
 
@@ -126,7 +155,7 @@ def test_client_that_rests_holds_one_descriptor(server: Server, file: tuple[Path
     wait_until(lambda: not _connections(worker), "the connections of other tests to be closed")
     before = len(list(folder.iterdir()))
 
-    with Wire(server.port) as wire:
+    with server.wire() as wire:
         assert wire.request("GET", f"/send-file?path={file[0]}").body == file[1]
 
         wait_until(lambda: len(list(folder.iterdir())) == before + 1, "the second descriptor to be closed")
@@ -135,7 +164,7 @@ def test_client_that_rests_holds_one_descriptor(server: Server, file: tuple[Path
 
 def test_many_readers_at_once_each_get_their_file(server: Server, file: tuple[Path, bytes]) -> None:
     path, content = file
-    wires = [Wire(server.port) for _ in range(20)]
+    wires = [server.wire() for _ in range(20)]
     for wire in wires:
         wire.send(f"GET /send-file?path={path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
 

@@ -75,12 +75,12 @@ def test_https_is_served(server: Server, authority: Authority) -> None:
         assert json.loads(wire.request("PUT", "/put", body=bytes(3_000_000)).body)[0] == 3_000_000
 
 
-def test_file_is_streamed(server: Server, authority: Authority, tmp_path: Path) -> None:
+def test_file_is_sent_whole(server: Server, authority: Authority, tmp_path: Path) -> None:
     content = random_file(tmp_path / "file", 5_000_000)
     with Wire(server.port, context=trusting(authority)) as wire:
         answer = wire.request("GET", f"/send-file?path={tmp_path}/file")
 
-    assert answer.headers["x-way"] == "stream"
+    assert answer.headers["x-way"] == "file"
     assert answer.body == content
 
 
@@ -176,6 +176,145 @@ def is_answered(server: Server, context: ssl.SSLContext) -> bool:
             return wire.request("GET", "/tell").status == 200
     except (ssl.SSLError, ConnectionResetError, AssertionError):
         return False
+
+
+# -- what is agreed on
+
+
+def agreed(server: Server, authority: Authority, *options: str, said: bytes = b"") -> str:
+    """What OpenSSL's own client tells of a connection."""
+    command: list[str | Path] = [tools.path("openssl"), "s_client", "-connect", f"127.0.0.1:{server.port}"]
+    command += ["-CAfile", authority.certificate, *options]
+    done = subprocess.run(command, input=said, capture_output=True, timeout=60)
+    return (done.stdout + done.stderr).decode(errors="replace")
+
+
+AES_128, AES_256, CHACHA = "TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"
+
+
+@pytest.mark.parametrize(
+    ("offered", "chosen"),
+    [
+        ((AES_256, CHACHA, AES_128), AES_128),
+        ((AES_256, CHACHA), AES_256),
+        ((CHACHA, AES_256, AES_128), CHACHA),
+    ],
+)
+def test_cheapest_cipher_for_both_sides_is_chosen(
+    server: Server, authority: Authority, offered: tuple[str, ...], chosen: str
+) -> None:
+    assert f"Cipher is {chosen}" in agreed(server, authority, "-ciphersuites", ":".join(offered))
+
+
+def test_cheapest_cipher_is_chosen_in_tls_1_2(server: Server, authority: Authority) -> None:
+    told = agreed(server, authority, "-tls1_2", "-cipher", "ECDHE+AES256:ECDHE+CHACHA20:ECDHE+AES128")
+
+    assert "Cipher is ECDHE-ECDSA-AES128-GCM-SHA256" in told
+
+
+def test_http_1_is_the_protocol(server: Server, authority: Authority) -> None:
+    assert "ALPN protocol: http/1.1" in agreed(server, authority, "-alpn", "h2,http/1.1")
+    assert "No ALPN negotiated" in agreed(server, authority, "-alpn", "h2")
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_session_is_resumed_by_every_worker(server: Server, authority: Authority, version: ssl.TLSVersion) -> None:
+    context = trusting(authority)
+    context.maximum_version = version
+    with Wire(server.port, context=context) as first:
+        pids = {json.loads(first.request("GET", "/tell").body)["pid"]}
+        session = secured(first).session
+        again = [Wire(server.port, context=context, session=session) for _ in range(8)]
+        for wire in again:
+            pids.add(json.loads(wire.request("GET", "/tell").body)["pid"])
+
+        assert [secured(wire).session_reused for wire in again] == [True] * 8
+        assert len(pids) == 2
+        for wire in again:
+            wire.close()
+
+
+def test_session_with_a_client_certificate_is_resumed(tmp_path: Path, pair: Issued, authority: Authority) -> None:
+    context = trusting(authority, authority.issue("alice", client=True))
+    tls: dict[str, Any] = {"clients": "required", "authorities": [str(authority.certificate)]}
+    with serving(tmp_path, pair, **tls) as server, Wire(server.port, context=context) as first:
+        first.request("GET", "/tell")
+        with Wire(server.port, context=context, session=secured(first).session) as second:
+            assert second.request("GET", "/tell").status == 200
+            assert secured(second).session_reused
+
+
+def secured(wire: Wire) -> ssl.SSLSocket:
+    assert isinstance(wire.socket, ssl.SSLSocket)
+    return wire.socket
+
+
+def test_client_may_change_its_keys(server: Server, authority: Authority) -> None:
+    """`K` makes OpenSSL's client renew its key and ask for ours."""
+    command: list[str | Path] = [tools.path("openssl"), "s_client", "-connect", f"127.0.0.1:{server.port}"]
+    command += ["-CAfile", authority.certificate, "-tls1_3"]
+    ask = b"GET /tell HTTP/1.1\r\nHost: a\r\n"
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as client:
+        assert client.stdin is not None
+        assert client.stdout is not None
+        steps = [(b"K\n", b"KEYUPDATE"), (ask + b"\r\n", b"HTTP/1.1 200")]
+        for line, answer in [*steps, steps[0], (ask + b"Connection: close\r\n\r\n", b"HTTP/1.1 200")]:
+            client.stdin.write(line)
+            client.stdin.flush()
+            while answer not in (told := client.stdout.readline()):
+                assert told, "the connection broke"
+        rest = client.stdout.read()
+
+    assert b"closed" in rest
+
+
+def read_all(wire: socket.socket) -> bytes:
+    parts = []
+    while part := wire.recv(4096):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def test_answer_that_ends_the_connection_says_so(server: Server, authority: Authority) -> None:
+    """Python reports a missing close_notify when asked to."""
+    with socket.create_connection(("127.0.0.1", server.port)) as raw:
+        context = trusting(authority)
+        with context.wrap_socket(raw, server_hostname="localhost", suppress_ragged_eofs=False) as wire:
+            wire.sendall(b"GET /chunks HTTP/1.0\r\n\r\n")
+
+            assert read_all(wire).endswith(b"one two")
+
+
+def test_answer_that_is_broken_off_does_not_say_it_was_all(server: Server, authority: Authority) -> None:
+    with socket.create_connection(("127.0.0.1", server.port)) as raw:
+        context = trusting(authority)
+        with context.wrap_socket(raw, server_hostname="localhost", suppress_ragged_eofs=False) as wire:
+            wire.sendall(b"GET /fail?late=1 HTTP/1.0\r\n\r\n")
+            with pytest.raises((ssl.SSLEOFError, ConnectionResetError)):
+                read_all(wire)
+
+
+def test_client_that_leaves_is_noticed_while_its_request_is_answered(
+    server: Server, authority: Authority, tmp_path: Path
+) -> None:
+    begun, note = tmp_path / "begun", tmp_path / "note"
+    with Wire(server.port, context=trusting(authority)) as wire:
+        wire.send(f"GET /watch?begun={begun}&note={note} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        wait_until(begun.exists, "the request to be under way")
+
+    wait_until(lambda: note.exists() and note.read_text() == "http.disconnect", "the application to hear of it")
+
+
+def test_garbage_in_place_of_a_record_ends_the_connection_alone(server: Server, authority: Authority) -> None:
+    with Wire(server.port, context=trusting(authority)) as wire:
+        wire.request("GET", "/tell")
+        os.write(wire.socket.fileno(), b"GET / HTTP/1.1\r\n\r\n" * 10)
+        with pytest.raises((ssl.SSLError, ConnectionResetError)):
+            read_all(wire.socket)
+    with Wire(server.port, context=trusting(authority)) as wire:
+        assert wire.request("GET", "/tell").status == 200
+
+    assert "Traceback" not in server.child.output
 
 
 # -- certificates that change
@@ -305,6 +444,31 @@ def test_encrypted_key_stops_the_start(tmp_path: Path, pair: Issued) -> None:
     subprocess.run([openssl, "pkey", "-aes256", "-passout", "pass:x", "-in", pair.key, "-out", locked], check=True)
 
     assert "the key is encrypted" in start_refused(tmp_path, Issued(pair.certificate, locked))
+
+
+def test_key_file_may_hold_more_than_the_key(tmp_path: Path, pair: Issued) -> None:
+    """`openssl ecparam -genkey` writes the curve before it; others put certificate and key into one file."""
+    whole = pair.certificate.read_bytes() + pair.key.read_bytes()
+    pair.certificate.write_bytes(whole)
+    pair.key.write_bytes(b"-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n" + whole)
+
+    with serving(tmp_path, pair) as server:
+        assert served(server)
+
+
+def test_key_that_is_none_stops_the_start(tmp_path: Path, pair: Issued) -> None:
+    pair.key.write_text("nonsense")
+
+    assert f"the key {pair.key} cannot be used" in start_refused(tmp_path, pair)
+
+
+def test_key_too_weak_stops_the_start(tmp_path: Path) -> None:
+    made = Issued(tmp_path / "weak.crt", tmp_path / "weak.key")
+    options = "req -newkey rsa:1024 -nodes -x509 -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+    where: list[str | Path] = ["-keyout", made.key, "-out", made.certificate]
+    subprocess.run([tools.path("openssl"), *options.split(), *where], check=True, capture_output=True)
+
+    assert f"the certificate {made.certificate} cannot be used: ee key too small" in start_refused(tmp_path, made)
 
 
 def test_client_authority_that_is_none_stops_the_start(tmp_path: Path, pair: Issued) -> None:

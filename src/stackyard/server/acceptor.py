@@ -9,18 +9,19 @@ import asyncio
 import errno
 import os
 import socket
-import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import structlog
+from OpenSSL import SSL
 
 from stackyard.server.balance import FAR
 from stackyard.server.protocol import Application, Connection, client_address
 from stackyard.server.roster import Roster
-from stackyard.server.tls import Certificate
+from stackyard.server.tls import Certificate, reason
+from stackyard.server.tls_transport import TlsTransport, handshake
 
 MOST_PASSES = 20  # turns of the loop in which a worker with fewer connections may take the next one; some 10 us each
 STEP_BACK = 0.001  # seconds after these, once, when it has far fewer: it may be waiting for a CPU
@@ -128,12 +129,11 @@ class Acceptor:
                 await self._loop.connect_accepted_socket(self._connect(peer), peer)
             else:
                 await self._open_tls(peer, self._certificate)
-        except ssl.SSLError as error:
-            reason = (error.reason or "not TLS").lower().replace("_", " ")
-            _log.info("TLS failed", client=client_address(address), reason=reason)
-            peer.close()
-        except (OSError, TimeoutError) as error:  # came and went: a probe, most often
+        except (OSError, TimeoutError, SSL.SysCallError) as error:  # came and went: a probe, most often
             _log.debug("a connection was not opened", reason=str(error) or type(error).__name__)
+            peer.close()
+        except SSL.Error as error:
+            _log.info("TLS failed", client=client_address(address), reason=reason(error))
             peer.close()
         except asyncio.CancelledError:
             peer.close()
@@ -153,9 +153,9 @@ class Acceptor:
         if not first:
             peer.close()
             return
-        await self._loop.connect_accepted_socket(
-            self._connect(peer), peer, ssl=certificate.context, ssl_handshake_timeout=self._patience
-        )
+        async with asyncio.timeout(self._patience):
+            session = await handshake(self._loop, peer, certificate.context)
+        TlsTransport(self._loop, peer, session, self._connect(peer)())
 
     async def _first_byte(self, peer: socket.socket) -> bytes:
         """The first byte the client sends, which stays there to be read."""

@@ -10,6 +10,7 @@ import structlog
 from stackyard.oci.errors import SizeInvalid
 from stackyard.server import prompt
 from stackyard.server.delivery import Delivery
+from stackyard.server.mapped import send_encrypted
 from stackyard.server.sendfile import SENDFILE, send_file
 
 if TYPE_CHECKING:
@@ -83,11 +84,7 @@ class Exchange:
         self.scope: Final = scope
         self.method: Final[str] = scope["method"]
         self.delivery: Final = Delivery()
-        scope["extensions"] = (
-            {"stackyard.delivery": self.delivery}
-            if connection.secure
-            else {"stackyard.delivery": self.delivery, SENDFILE: {}}
-        )
+        scope["extensions"] = {"stackyard.delivery": self.delivery, SENDFILE: {}}
         self.keep_alive = keep_alive
         self.expects = expects
         self._length = length
@@ -290,12 +287,13 @@ class Exchange:
             transport.write(body)
 
     async def _send_file(self, span: tuple[int, int, int], *, more: bool) -> None:
-        if self._chunked or self.connection.secure:
-            raise RuntimeError(f"{SENDFILE} needs a content-length and a plain connection")
+        if self._chunked:
+            raise RuntimeError(f"{SENDFILE} needs a content-length")
         self._account(span[2], more=more)
         if not self._bodiless:
             head, self._head = self._head, b""
-            await send_file(self.connection, self.delivery, head, span)
+            send = send_encrypted if self.connection.secure else send_file
+            await send(self.connection, self.delivery, head, span)
         else:
             self._write(b"")
         if self.disconnected or self.connection.transport.is_closing():

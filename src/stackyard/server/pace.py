@@ -1,11 +1,15 @@
 """How fast a client takes or gives bytes while it alone is waited for."""
 
 import fcntl
+import socket
 import struct
+import sys
 import termios
-from typing import Any
+from typing import Any, Final
 
 from stackyard.server.settings import Limits
+
+_BYTES_ACKED: Final = slice(120, 128)  # in struct tcp_info, linux/tcp.h
 
 
 class Pace:
@@ -40,6 +44,17 @@ class Pace:
         progress = moved - self._mark
         self._since, self._mark = now, moved
         return progress < self._least
+
+
+def acknowledged(peer: socket.socket) -> int | None:
+    """Bytes that the client's kernel has acknowledged since the connection began; None: nobody counts them.
+
+    For TLS, which may hold a megabyte of which none or nearly all has left.
+    """
+    if peer.family not in (socket.AF_INET, socket.AF_INET6) or peer.fileno() < 0:
+        return None
+    known = peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED.stop)
+    return int.from_bytes(known[_BYTES_ACKED], sys.byteorder)
 
 
 def unsent(transport: Any) -> int:

@@ -17,7 +17,7 @@ import structlog
 
 from stackyard.oci.errors import BadRequest
 from stackyard.server.exchange import STATUS_LINES, Exchange
-from stackyard.server.pace import Pace, unsent
+from stackyard.server.pace import Pace, acknowledged, unsent
 from stackyard.server.phases import Phase
 from stackyard.server.requests import Refused, RequestParser
 from stackyard.server.roster import Roster
@@ -307,13 +307,18 @@ class Connection(asyncio.Protocol):
         if exchange.waiting and exchange.more_body:
             too_slow = self.pace.too_slow(now, self.pace.moved)
         elif self.write_paused:
-            too_slow = self.pace.too_slow(now, exchange.delivery.sent - unsent(self.transport))
+            too_slow = self.pace.too_slow(now, self._delivered(exchange))
         else:
             self.pace.forgive()
             return
         if too_slow:
             exchange.delivery.too_slow = True
             self.abort()
+
+    def _delivered(self, exchange: Exchange) -> int:
+        """Bytes that have reached the client's kernel, counted from any beginning."""
+        taken = acknowledged(self.transport.get_extra_info("socket")) if self.secure else None
+        return exchange.delivery.sent - unsent(self.transport) if taken is None else taken
 
 
 def _never(scope: MutableMapping[str, Any]) -> bool:

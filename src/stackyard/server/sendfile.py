@@ -2,7 +2,7 @@
 
 After `http.response.start` with a content-length the application may send
 `{"type": "stackyard.sendfile", "file": descriptor, "offset": bytes, "count": bytes, "more_body": False}`.
-Offered on plain connections only: TLS has to see the bytes.
+Over TLS, which has to see the bytes, `mapped.py` does it.
 
 Beside the transport, not through it: the event loop's transports have no sendfile that would tell how many bytes
 left, so while nothing is in the transport's buffer its socket is written to directly.
@@ -116,8 +116,8 @@ async def _send_span(
     target, stop, turn = out.fileno(), offset + count, offset + STEP
     while offset < stop and not connection.transport.is_closing():
         step = min(stop - offset, STEP)
-        if not _cached(file, offset + step - 1):
-            await asyncio.to_thread(_read_in, file, offset, step)
+        if not cached(file, offset + step - 1):
+            await asyncio.to_thread(read_in, file, offset, step)
         try:
             sent = os.sendfile(target, file, offset, step)
         except BlockingIOError:
@@ -144,7 +144,7 @@ async def _writable(connection: "Connection", out: socket.socket) -> None:
         connection.loop.remove_writer(out.fileno())
 
 
-def _cached(file: int, offset: int) -> bool:
+def cached(file: int, offset: int) -> bool:
     """Whether this byte, and so most likely those before it, can be had without waiting for the disk."""
     try:
         return os.preadv(file, (_probe,), offset, os.RWF_NOWAIT) == 1
@@ -152,7 +152,7 @@ def _cached(file: int, offset: int) -> bool:
         return False
 
 
-def _read_in(file: int, offset: int, count: int) -> None:
+def read_in(file: int, offset: int, count: int) -> None:
     """Bring bytes into the page cache, copying none. In a thread: it waits for the disk, the loop must not."""
     null = os.open(os.devnull, os.O_WRONLY)
     try:
