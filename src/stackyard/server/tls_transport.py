@@ -280,8 +280,5 @@ class TlsTransport(asyncio.Transport):
         finally:
             with suppress(OSError):
                 self._peer.close()
-            del (
-                self._session,
-                self._receive,
-                self._send,
-            )  # the connection refers to us; OpenSSL's memory does not wait for the collector
+            # The connection refers to us, and OpenSSL's memory is not to wait for the collector.
+            del self._session, self._receive, self._send
