@@ -76,7 +76,10 @@ def says(text: str, tag: str) -> bool:
 @example("(?i)[^k]", ["k", "K", "a"])
 @example("(a(?i)b|c)d", ["aBd", "Cd", "CD"])
 @example("[[:^upper:]-a]{2}", ["-a", "AA"])
+@example("(?i)[[:upper:]]", ["a", "A"])
 @example("a{,2}", ["a", "aa"])
+@example("a{01}", ["a", "aa"])
+@example("a{2,3}", ["a", "aa", "aaa", "aaaa", "aaaaa"])
 def test_the_automaton_of_an_expression_says_what_re2_says(text: str, names: list[str]) -> None:
     try:
         said = [says(text, name) for name in names]
@@ -151,6 +154,12 @@ def test_no_expression_takes_long(text: str) -> None:
         exists([[f"re:{text}"]], [["*"]], tags=True)
 
     assert time.process_time() - started < 20
+
+
+def test_a_name_matches_one_of_each_and_none_of_any() -> None:
+    assert exists([["v*", "x"], ["*1"]], [["re:v\\d"], ["x*"]], tags=True)  # v-1
+    assert not exists([["v1", "x1"], ["*1"]], [["re:v\\d"], ["x*"]], tags=True)
+    assert not exists([["v*"], ["x*"]], tags=True)
 
 
 def test_a_list_of_many_names_is_walked_through() -> None:

@@ -100,4 +100,4 @@ def representatives(characters: Characters, reads: set[Characters]) -> list[str]
 
 
 Piece = Callable[[Automaton, int], int]
-"""Adds part of a pattern to an automaton, after a state that nothing leads back to; the state where it ends."""
+"""Adds part of a pattern to an automaton, from a state on; the state where it ends."""

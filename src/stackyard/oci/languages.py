@@ -45,7 +45,7 @@ class AnyOf(Automaton):
         for pattern in patterns:
             regex = pattern.startswith(REGEX)
             piece = regexes.read(pattern.removeprefix(REGEX)) if regex else _glob(pattern, tags=tags)
-            first = self.add()
+            first = self.add()  # of its own: a glob may stay there
             self.skip(0, first)
             self.skip(piece(self, first), self.final)
 
