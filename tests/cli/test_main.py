@@ -203,6 +203,8 @@ def broken(config: Path, what: str) -> Path:
             text = text.replace("http: {", f"http: {{tls: {{certificate: {folder}/file, key: {folder}/file}}, ")
         case "a rule that deletes everything":
             text += "stackyard: {retention: {rules: [{repositories: '**'}]}}\n"
+        case "a rule that can match no tag":
+            text += "stackyard: {tags: {immutable: [{repositories: '**', tags: 'dev-*', excluding: 're:dev-.*'}]}}\n"
         case "half of a volume":
             (folder / "data/docker/registry/v2/repositories/a/_manifests/revisions/sha256").mkdir(parents=True)
         case "no database server":
@@ -219,6 +221,7 @@ def broken(config: Path, what: str) -> Path:
         "no token keys",
         "no certificate",
         "a rule that deletes everything",
+        "a rule that can match no tag",
         "half of a volume",
         "no database server",
     ],
@@ -239,6 +242,7 @@ def test_what_cannot_be_served_is_told_without_a_trace(config: Path, what: str) 
         "no certificate",
         "half of a volume",
         "a rule that deletes everything",
+        "a rule that can match no tag",
     ],
 )
 def test_check_looks_at_the_files_that_a_start_would_read(config: Path, what: str) -> None:

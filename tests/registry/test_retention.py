@@ -125,9 +125,16 @@ def test_a_rule_that_keeps_nothing_is_refused(keep: dict[str, Any], reason: str)
         (lambda: Selection("team/-*"), "can match no repository"),
         (lambda: Selection("Team/*"), "not a repository name"),
         (lambda: Selection("**", (".*",)), "can match no tag"),
-        (lambda: Selection("**", ("v*",), ("*",)), r"v\* but \* can match no tag"),
+        (lambda: Selection("**", ("v*",), ("*",)), r"all that v\* stands for is excluded by \*"),
         (lambda: Selection("**", ("v1*",), ("v*",)), "can match no tag"),
         (lambda: Selection("**", ("re:a+",), ("re:a+",)), "can match no tag"),
+        (lambda: Selection("**", ("re:",)), "re: can match no tag: no tag has such a form"),
+        (lambda: Selection("**", ("re:^$", "re:a b", "re:-x")), "can match no tag"),
+        (lambda: Selection("**", ("re:a{129}",)), "can match no tag"),
+        (lambda: Selection("**", ("dev-*",), ("re:dev-.*",)), r"all that dev-\* stands for is excluded by re:dev-"),
+        (lambda: Selection("**", (r"re:v\d+",), ("v*",)), r"is excluded by v\*"),
+        (lambda: Selection("**", ("*",), ("re:.*",)), r"all that \* stands for is excluded by re:"),
+        (lambda: Selection("**", (r"re:\bv\d+",), ("*",)), r"is excluded by \*"),
         (lambda: Selection("**", ()), "names no tags"),
     ],
 )
@@ -145,6 +152,10 @@ def test_a_rule_that_cannot_match_is_refused(make: Any, reason: str) -> None:
         ([rule(pulled=30 * DAY), rule("v*", newer=30 * DAY)], r"v\* of \*\*: has no effect"),
         ([rule(matching=("v*",)), rule(repositories="a", matching=("v1*",))], r"\* of a: has no effect"),
         ([rule(excluding=("v*",), last=1, matching=("v1",))], "matches none of the rule's own tags"),
+        ([rule(matching=("re:^$",))], "matches none of the rule's own tags"),
+        ([rule("dev-*", last=1, matching=(r"re:v\d+",))], "matches none of the rule's own tags"),
+        ([rule("re:v.*", newer=7 * DAY), rule("v1*", newer=7 * DAY)], r"v1\* of \*\*: has no effect"),
+        ([rule("v*", newer=7 * DAY), rule(r"re:v\d+", newer=7 * DAY)], r"re:v.* of \*\*: has no effect"),
     ],
 )
 def test_a_rule_without_effect_is_refused(rules: list[Rule], reason: str | None) -> None:
@@ -159,7 +170,8 @@ def test_a_rule_without_effect_is_refused(rules: list[Rule], reason: str | None)
         [rule(newer=7 * DAY), rule(repositories="team/*", newer=30 * DAY)],
         [rule("v*", newer=7 * DAY), rule("dev*", newer=7 * DAY)],
         [rule(pulled=30 * DAY), rule(newer=60 * DAY)],
-        [rule("re:v.*", newer=7 * DAY), rule("v*", newer=7 * DAY)],  # not found out, so let through
+        [rule(r"re:v\d+", newer=7 * DAY), rule("v*", newer=7 * DAY, excluding=("v1",))],
+        [rule(r"re:v\b.*", newer=7 * DAY), rule("v*", newer=7 * DAY)],  # not found out, so let through
         [rule(newer=7 * DAY), rule(repositories="prod/**", matching=("*",))],
         [rule(last=10, pulled=30 * DAY, newer=14 * DAY, matching=("v*",))],
     ],

@@ -124,14 +124,19 @@ async def test_a_rule_nobody_understands_does_not_take_the_others_away(database:
         (RETENTION, {"repositories": "**", "keep": {"pulled": "30 days"}}, "no length of time|not a length of time"),
         (RETENTION, {"repositories": "**", "keep": {"newer": "999999w"}}, "longer than a hundred years"),
         (RETENTION, {"repositories": "**", "tags": "re:(", "keep": {"last": 1}}, "not a regular expression"),
+        (RETENTION, {"repositories": "**", "keep": {"matching": "re:("}}, "not a regular expression"),
+        (RETENTION, {"repositories": "**", "tags": "re:^$", "keep": {"last": 1}}, "re:.* can match no tag"),
         (RETENTION, {"repositories": "**", "tag": "v*", "keep": {"last": 1}}, "tag is unknown"),
         (IMMUTABLE, {"repositories": "**", "tags": {"a": 1}}, "tags is no list"),
         (IMMUTABLE, {"repositories": "Team"}, "not a repository name"),
         (FORM, {"repositories": "**"}, "pattern is missing"),
         (FORM, {"repositories": "**", "pattern": ".x"}, "can match no tag"),
+        (FORM, {"repositories": "**", "pattern": "re:v\\d a"}, "can match no tag, so nothing could be pushed"),
         (FORM, {"repositories": "**", "pattern": "*"}, "no effect"),
+        (FORM, {"repositories": "**", "pattern": "re:[^/]+"}, "lets every tag through"),
         (FORM, {"repositories": "**", "pattern": "version-commit"}, "or version-date-commit for tags such as"),
         (IMMUTABLE, {"repositories": "**", "tags": "v1", "excluding": "v*"}, "all that v1 stands for is excluded by v"),
+        (IMMUTABLE, {"repositories": "**", "tags": "dev-*", "excluding": "re:dev-.*"}, "is excluded by re:dev-"),
     ],
 )
 def test_a_bad_rule_is_refused_with_the_reason(kind: str, detail: dict[str, Any], reason: str) -> None:
@@ -144,6 +149,11 @@ def test_a_bad_rule_is_refused_with_the_reason(kind: str, detail: dict[str, Any]
     [
         ((IMMUTABLE, RELEASES), (IMMUTABLE, {"repositories": "a", "tags": ["v1*"]}), "two: has no effect, because one"),
         ((IMMUTABLE, {"repositories": "a", "tags": ["v1*"]}), (IMMUTABLE, RELEASES), "one: has no effect, because two"),
+        (
+            (IMMUTABLE, {"repositories": "**", "tags": ["re:v[0-9].*"]}),
+            (IMMUTABLE, {"repositories": "a", "tags": ["v1*"]}),
+            "two: has no effect, because one",
+        ),
         (
             (FORM, {"repositories": "a*", "pattern": "v*"}),
             (FORM, {"repositories": "a*", "pattern": "version-date-commit"}),

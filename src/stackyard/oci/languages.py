@@ -1,21 +1,19 @@
-"""What sets of globs have in common: whether they can match any name at all, the same one, or all of another's.
+"""What sets of patterns have in common: whether they can match any name at all, the same one, or all of another's.
 
-Decided exactly, by walking through all of them at once, character by character, as automata. Regular expressions are
-not walked through: nothing is known of them but that equal ones are equal.
+Decided exactly, by walking through all of them at once, character by character, as automata.
 """
 
-from collections.abc import Callable, Sequence
+import re
+import string
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Protocol
 
+from stackyard.oci import names, regexes
+from stackyard.oci.automata import CHARACTERS, TAG_CHARACTERS, Automaton, Piece, State, TooEntangled, representatives
 from stackyard.oci.patterns import REGEX
 
-State = frozenset[int]
-_ANY, _IN_COMPONENT = "any", "in component"  # no characters, so no literals
-_FAR = 3_000  # states, a second at most; rules that a person writes need some hundreds
-
-
-class TooEntangled(Exception):
-    """The question would take too long to answer."""
+_FAR = 1_000_000  # steps, a second at most; rules that a person writes need some thousands
 
 
 class Language(Protocol):
@@ -34,67 +32,49 @@ class Language(Protocol):
         ...
 
 
-class Glob:
-    """A glob, for repositories or (with `tags`) for tags."""
+class AnyOf(Automaton):
+    """The names that one of these patterns stands for, for repositories or (with `tags`) for tags.
 
-    def __init__(self, glob: str, *, tags: bool = False) -> None:
-        """Make its automaton. State n stands before the nth of `_moves`; each is what it reads, and where it leads."""
-        self.literals = set(glob) - {"*"}
-        self._moves: list[list[tuple[str, int]]] = [[]]
-        self._skips: list[list[int]] = [[]]
-        position = 0
-        while position < len(glob):
-            position += self._add(glob[position : position + 3], tags=tags)
+    Making it raises Undecided where a regular expression is not understood, or very large.
+    """
 
-    def _add(self, ahead: str, *, tags: bool) -> int:
-        """Add the next token; how many characters it has."""
-        here, there = len(self._moves) - 1, len(self._moves)
-        if ahead == "**/":
-            self._moves += [[(_ANY, there), ("/", there + 1)], []]
-            self._skips[here] += [there, there + 1]
-            self._skips += [[], []]
-            return 3
-        self._moves.append([])
-        self._skips.append([])
-        if not ahead.startswith("*"):
-            self._moves[here].append((ahead[0], there))
-            return 1
-        crosses = ahead.startswith("**")
-        self._moves[here].append((_ANY if crosses or tags else _IN_COMPONENT, here))
-        self._skips[here].append(there)
-        return 2 if crosses else 1
-
-    def start(self) -> State:
-        """See `Language`."""
-        return self._closure({0})
-
-    def step(self, state: State, character: str) -> State:
-        """See `Language`."""
-        return self._closure(
-            {to for one in state for reads, to in self._moves[one] if reads == character or _wild(reads, character)}
-        )
-
-    def accepts(self, state: State) -> bool:
-        """See `Language`."""
-        return len(self._moves) - 1 in state
-
-    def _closure(self, states: set[int]) -> State:
-        found, todo = set(states), list(states)
-        while todo:
-            for skip in self._skips[todo.pop()]:
-                if skip not in found:
-                    found.add(skip)
-                    todo.append(skip)
-        return frozenset(found)
+    def __init__(self, patterns: Sequence[str], *, tags: bool = False) -> None:
+        """Make the automaton of all of them."""
+        super().__init__()
+        self.final = self.add()
+        for pattern in patterns:
+            regex = pattern.startswith(REGEX)
+            piece = regexes.read(pattern.removeprefix(REGEX)) if regex else _glob(pattern, tags=tags)
+            first = self.add()  # of its own: a glob may stay there
+            self.skip(0, first)
+            self.skip(piece(self, first), self.final)
 
 
-def _wild(reads: str, character: str) -> bool:
-    return reads == _ANY or (reads == _IN_COMPONENT and character != "/")
+def _glob(glob: str, *, tags: bool) -> Piece:
+    def add(automaton: Automaton, here: int) -> int:
+        for part in re.findall(r"\*\*/|\*\*|.", glob):
+            before, here = here, automaton.add()
+            if part == "**/":
+                within = automaton.add()
+                automaton.skip(before, here)
+                automaton.skip(before, within)
+                automaton.move(within, CHARACTERS, within)
+                automaton.move(within, frozenset("/"), here)
+            elif part.startswith("*"):
+                automaton.skip(before, here)
+                automaton.move(before, CHARACTERS if part == "**" or tags else CHARACTERS - {"/"}, before)
+            else:
+                automaton.move(before, frozenset(part), here)
+        return here
+
+    return add
 
 
 class RepositoryNames:
     """Every name in the grammar of repositories. States: between what has to be what next."""
 
+    characters = CHARACTERS - frozenset(string.ascii_uppercase)
+    longest = names.MAX_REPOSITORY_LENGTH
     # From → (letters, ".", "_", "-", "/"); 0 nowhere, 1 before a component, 2 after a letter, 3 after ".", 4 after
     # "_", 5 after "__", 6 after "-".
     _NEXT = {1: (2, 0, 0, 0, 0), 2: (2, 3, 4, 6, 1), 3: (2, 0, 0, 0, 0), 4: (2, 0, 5, 0, 0)} | {
@@ -117,7 +97,10 @@ class RepositoryNames:
 
 
 class TagNames:
-    """Every name in the grammar of tags, their greatest length left out."""
+    """Every name in the grammar of tags, which `longest` is a part of."""
+
+    characters = TAG_CHARACTERS
+    longest = names.MAX_TAG_LENGTH
 
     def start(self) -> State:
         """See `Language`."""
@@ -132,36 +115,42 @@ class TagNames:
         return 1 in state
 
 
-def exists(globs: Sequence[str], wanted: Callable[[Sequence[bool]], bool], *, tags: bool = False) -> bool:
-    """Whether there is a name of a repository (or tag) of which `wanted` is true.
+def exists(each: Sequence[Sequence[str]], none: Sequence[Sequence[str]] = (), *, tags: bool = False) -> bool:
+    """Whether there is a name of a repository (or tag) that one pattern of each list in `each` stands for.
 
     Args:
-        globs: No regular expressions.
-        wanted: Takes for each glob whether it matches the name.
+        each: Patterns, as `check_repository_glob` (or `check_tag_pattern`) takes them.
+        none: Lists of patterns as well, none of which may stand for the name.
         tags: Whether this is about tags.
 
     Raises:
-        TooEntangled: Not found out within a bounded time.
+        Undecided: A regular expression is not understood, or it is not found out within a bounded time.
     """
-    assert not any(one.startswith(REGEX) for one in globs)
-    automata = [Glob(one, tags=tags) for one in globs]
-    languages: list[Language] = [TagNames() if tags else RepositoryNames(), *automata]
-    # Of all letters that no glob names, one stands for the others.
-    named = set("._-" if tags else "._-/").union(*(one.literals for one in automata))
-    other = next((letter for letter in "abcdefghijklmnopqrstuvwxyz0123456789" if letter not in named), None)
-    alphabet = sorted(named | ({other} if other else set()))
-    first = tuple(one.start() for one in languages)
-    seen, todo = {first}, [first]
-    while todo:
-        states = todo.pop()
-        valid, *matched = (one.accepts(state) for one, state in zip(languages, states, strict=True))
-        if valid and wanted(matched):
-            return True
-        for letter in alphabet:
-            after = tuple(one.step(state, letter) for one, state in zip(languages, states, strict=True))
-            if after[0] and after not in seen:
-                seen.add(after)
-                todo.append(after)
-        if len(seen) > _FAR:
-            raise TooEntangled
+    grammar = TagNames() if tags else RepositoryNames()
+    automata = [_any_of(tuple(patterns), tags) for patterns in (*each, *none)]
+    languages: list[Language] = [grammar, *automata]
+    alphabet = representatives(grammar.characters, set(map(frozenset, "._-/")).union(*(one.reads for one in automata)))
+    needed = 1 + len(each)
+    shortest = tuple(one.start() for one in languages)
+    seen, now, steps = {shortest}, [shortest], 0
+    for _ in range(grammar.longest + 1):
+        longer = []
+        for states in now:
+            accepted = [one.accepts(state) for one, state in zip(languages, states, strict=True)]
+            if all(accepted[:needed]) and not any(accepted[needed:]):
+                return True
+            steps += sum(map(len, states)) * len(alphabet)
+            if steps > _FAR:
+                raise TooEntangled
+            for letter in alphabet:
+                after = tuple(one.step(state, letter) for one, state in zip(languages, states, strict=True))
+                if all(after[:needed]) and after not in seen:
+                    seen.add(after)
+                    longer.append(after)
+        now = longer
     return False
+
+
+@lru_cache(maxsize=1024)
+def _any_of(patterns: tuple[str, ...], tags: bool) -> AnyOf:
+    return AnyOf(patterns, tags=tags)

@@ -9,11 +9,12 @@ from stackyard.oci.errors import NameInvalid, TagInvalid
 
 # Clients limit host[:port]/name to 255 characters; the name alone can therefore never need more.
 MAX_REPOSITORY_LENGTH = 255
+MAX_TAG_LENGTH = 128
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 REPOSITORY = rf"{_COMPONENT}(?:/{_COMPONENT})*"
 """The grammar, for those who describe it."""
-TAG = r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}"
+TAG = rf"[a-zA-Z0-9_][a-zA-Z0-9._-]{{0,{MAX_TAG_LENGTH - 1}}}"
 _REPOSITORY = re.compile(REPOSITORY, re.ASCII)
 _TAG = re.compile(TAG, re.ASCII)
 

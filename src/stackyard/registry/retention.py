@@ -13,13 +13,17 @@ from datetime import datetime, timedelta
 from itertools import combinations
 
 from stackyard.oci.errors import RuleRefused
+from stackyard.oci.patterns import check_tag_pattern
 from stackyard.registry import spans
 from stackyard.registry.selections import Selection, covers_tags, is_possible, matches
 
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """What a rule keeps of its tags, in each repository by itself. Raises RuleRefused when that is nothing."""
+    """What a rule keeps of its tags, in each repository by itself.
+
+    Making one raises RuleRefused when that is nothing, and ValueError where a pattern is none.
+    """
 
     last: int = 0
     """So many that were pushed last; 0: not asked for."""
@@ -42,6 +46,8 @@ class Keep:
                 "keeps nothing, so it would delete every tag it is about; set keep.last, keep.pulled, keep.newer or "
                 "keep.matching"
             )
+        for pattern in self.matching:
+            check_tag_pattern(pattern)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,19 @@
 """Which tags of which repositories a rule is about, and how two such choices lie to each other."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from stackyard.oci.languages import TooEntangled, exists
+from stackyard.oci.automata import Undecided
+from stackyard.oci.languages import exists
 from stackyard.oci.patterns import (
-    REGEX,
     check_repository_glob,
     check_tag_pattern,
     compile_repository_glob,
     compile_tag_pattern,
 )
+
+Patterns = tuple[str, ...]
 
 ALL = ("*",)
 
@@ -24,8 +26,8 @@ class Selection:
     """
 
     repositories: str
-    tags: tuple[str, ...] = ALL
-    excluding: tuple[str, ...] = ()
+    tags: Patterns = ALL
+    excluding: Patterns = ()
 
     def __post_init__(self) -> None:
         """See the class."""
@@ -34,7 +36,7 @@ class Selection:
             check_tag_pattern(pattern)
         if not self.tags:
             raise ValueError("names no tags")
-        if not _decided(lambda: exists([self.repositories], all), unknown=True):
+        if _is_there(((self.repositories,),)) is False:
             raise ValueError(f"{self.repositories!r} can match no repository: no name has such a form")
         if not is_possible(self.tags, self.excluding):
             if self.excluding and is_possible(self.tags):
@@ -53,7 +55,7 @@ class Selection:
         return matches(self.tags, tag) and not matches(self.excluding, tag)
 
     def covers(self, other: "Selection") -> bool:
-        """Whether all that `other` is about is among this. False where regular expressions hide it."""
+        """Whether all that `other` is about is among this. False where nobody can tell."""
         return self.covers_repositories(other) and covers_tags(
             (self.tags, self.excluding), (other.tags, other.excluding)
         )
@@ -67,7 +69,7 @@ class Selection:
         one, two = _beginning(self.repositories), _beginning(other.repositories)
         if not (one.startswith(two) or two.startswith(one)):
             return False
-        return _decided(lambda: exists([self.repositories, other.repositories], all), unknown=True)
+        return _is_there(((self.repositories,), (other.repositories,))) is not False
 
     def __str__(self) -> str:
         """As people read it."""
@@ -75,12 +77,11 @@ class Selection:
         return f"{tags}, excluding {_listed(self.excluding)}" if self.excluding else tags
 
 
-@lru_cache(maxsize=4096)
 def _covers(glob: str, other: str) -> bool:
     # All that begins otherwise is out at once, which is nearly everything among many rules.
     if not _beginning(other).startswith(_beginning(glob)):
         return False
-    return not _decided(lambda: exists([glob, other], lambda matched: matched[1] and not matched[0]), unknown=True)
+    return _is_there(((other,),), ((glob,),)) is False
 
 
 def _beginning(glob: str) -> str:
@@ -96,15 +97,8 @@ def is_possible(tags: Sequence[str], excluding: Sequence[str] = (), also: Sequen
     """Whether a tag can match one of `tags` and of `also`, and none of `excluding`. True where nobody can tell."""
     if not any(one in ALL for one in tags) and all(one in excluding for one in tags):
         return False
-    patterns = [*tags, *excluding, *also]
-    if any(one.startswith(REGEX) for one in patterns):
-        return "*" not in excluding
-    ends = len(tags), len(tags) + len(excluding)
-
-    def wanted(matched: Sequence[bool]) -> bool:
-        return any(matched[: ends[0]]) and not any(matched[ends[0] : ends[1]]) and any(matched[ends[1] :])
-
-    return _decided(lambda: exists(patterns, wanted, tags=True), unknown=True)
+    found = _is_there((tuple(tags), tuple(also)), (tuple(excluding),), tags=True)
+    return "*" not in excluding if found is None else found
 
 
 def covers_tags(
@@ -114,23 +108,21 @@ def covers_tags(
     (tags, excluding), (other_tags, other_excluding) = these, others
     if ("*" in tags or set(other_tags) <= set(tags)) and set(excluding) <= set(other_excluding):
         return True
-    patterns = [*tags, *excluding, *other_tags, *other_excluding]
-    if any(one.startswith(REGEX) for one in patterns):
-        return False
-    a, b, c = len(tags), len(tags) + len(excluding), len(tags) + len(excluding) + len(other_tags)
-
-    def witness(matched: Sequence[bool]) -> bool:
-        theirs = any(matched[b:c]) and not any(matched[c:])
-        return theirs and not (any(matched[:a]) and not any(matched[a:b]))
-
-    return not _decided(lambda: exists(patterns, witness, tags=True), unknown=True)
+    ours, not_ours = tuple(tags), tuple(excluding)
+    theirs, not_theirs = tuple(other_tags), tuple(other_excluding)
+    return (
+        _is_there((theirs,), (ours, not_theirs), tags=True) is False
+        and _is_there((theirs, not_ours), (not_theirs,), tags=True) is False
+    )
 
 
-def _decided(question: Callable[[], bool], *, unknown: bool) -> bool:
+@lru_cache(maxsize=16_384)
+def _is_there(each: tuple[Patterns, ...], none: tuple[Patterns, ...] = (), *, tags: bool = False) -> bool | None:
+    """As `exists`; None where nobody can tell."""
     try:
-        return question()
-    except TooEntangled:
-        return unknown
+        return exists(each, none, tags=tags)
+    except Undecided:
+        return None
 
 
 def _listed(patterns: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from itertools import combinations
 
 from stackyard.oci.errors import RuleRefused
 from stackyard.oci.patterns import REGEX, check_tag_pattern, compile_tag_pattern
-from stackyard.registry.selections import Selection, is_possible
+from stackyard.registry.selections import ALL, Selection, covers_tags, is_possible
 
 VERSION_DATE_COMMIT = "version-date-commit"
 _EXAMPLE = "1.0.0-20230801-a1b2c3d"
@@ -41,8 +41,8 @@ class Form:
         check_tag_pattern(self.pattern)
         if not is_possible([self.pattern]):
             raise ValueError(f"{self.pattern!r} can match no tag, so nothing could be pushed")
-        if self.pattern == "*":
-            raise ValueError("'*' lets every tag through, so the rule would have no effect")
+        if covers_tags(([self.pattern], ()), (ALL, ())):
+            raise ValueError(f"{self.pattern!r} lets every tag through, so the rule would have no effect")
         if "*" not in self.pattern and not self.pattern.startswith(REGEX):
             raise ValueError(
                 f"{self.pattern!r} lets no other tag through than this one: write * for what may differ, or "
