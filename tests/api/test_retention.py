@@ -79,7 +79,7 @@ async def test_a_run_is_a_job(filled: None, client: Client, admin: Client) -> No
     ended = (await run(admin)).json()
 
     assert ended["state"] == "done"
-    assert ended["result"] == {"repositories": 2, "tags": 1, "kept": 2, "held_back": ["b"]}
+    assert ended["result"] == {"repositories": 2, "tags": 1, "kept": 5, "held_back": ["b"]}
     forced = (await run(admin, repository="b", force=True)).json()
     assert forced["result"] == {"repositories": 1, "tags": 2, "kept": 1, "held_back": []}
     assert json.loads((await client("GET", "/v2/b/tags/list")).body)["tags"] == ["v1"]

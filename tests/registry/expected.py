@@ -40,7 +40,17 @@ class Held:
     def is_shown(self, digest: Digest) -> bool:
         """Whether the manifest has to be there."""
         content = self.manifests[digest]
-        return content.restorable_until is None and (content.unneeded_until is None or self.is_held(digest))
+        return content.restorable_until is None and (self.unneeded_until(digest) is None or self.is_held(digest))
+
+    def unneeded_until(self, digest: Digest) -> timedelta | None:
+        """As `Content.unneeded_until`, also of what goes along with an index that a rule waits for, if nothing else
+        holds it by then.
+        """
+        own = self.manifests[digest].unneeded_until
+        if own is not None:
+            return own
+        indexes = (one for one in self.manifests.values() if digest in one.children)
+        return min((one.unneeded_until for one in indexes if one.unneeded_until is not None), default=None)
 
     def is_held(self, digest: Digest) -> bool:
         """Whether a tag points to it, or a manifest that is to be seen names it."""
@@ -53,7 +63,7 @@ class Held:
         content = self.manifests[digest]
         if self.is_shown(digest):
             return FOREVER * 2
-        return content.restorable_until or content.unneeded_until or timedelta()
+        return content.restorable_until or self.unneeded_until(digest) or timedelta()
 
     def forget_undo(self, now: timedelta) -> None:
         """What is deleted need not come back any more."""
