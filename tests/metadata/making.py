@@ -110,7 +110,8 @@ def mark(c: Connection, digest: Digest) -> list[int]:
 def forget(c: Connection, blob_id: int) -> bool:
     """Whether there was such a marked blob."""
     before = c.scalar(select(func.count()).select_from(blob))
-    collection.forget_blobs(c, [blob_id])
+    location = c.scalar(select(blob.c.location).where(blob.c.id == blob_id)) or ""
+    collection.forget_blobs(c, [collection.Doomed(blob_id, location, 0)])
     return c.scalar(select(func.count()).select_from(blob)) != before
 
 

@@ -21,7 +21,7 @@ from tests.metadata.making import (
     start,
 )
 
-from stackyard.metadata import blobs, repositories, uploads
+from stackyard.metadata import blobs, collection, repositories, uploads
 from stackyard.metadata.database import Database
 from stackyard.metadata.errors import BlobVanished, FenceLost
 from stackyard.metadata.schema import blob, blob_link, due
@@ -224,6 +224,21 @@ async def test_a_collector_that_slept_cannot_touch_the_next_copy(database: Datab
     assert again.location != pushed.location
     assert await database.read(blobs.find, "a", DIGEST) == again
     assert not await database.write(forget, again.id)
+
+
+async def test_a_collector_that_slept_forgets_no_other_blob_of_the_same_number(database: Database) -> None:
+    """SQLite gives the number of a last row again: the bytes of its next owner would be left without a row."""
+    pushed = await push_blob(database, "a", CONTENT, promise=NOTHING)
+    await database.write(_unlink_for_good, "a", DIGEST)
+    await database.write(mark, DIGEST)
+    assert await database.write(forget, pushed.id)
+    other = await push_blob(database, "a", b"other", promise=NOTHING)
+    await database.write(_unlink_for_good, "a", other.digest)
+    await database.write(mark, other.digest)
+
+    await database.write(collection.forget_blobs, [collection.Doomed(other.id, pushed.location, pushed.size)])
+
+    assert await database.read(_ids) == [other.id]
 
 
 async def test_mount_links_and_makes_the_target(database: Database) -> None:

@@ -734,7 +734,7 @@ def _collect(c: Connection, kind: str, repository_id: int, digest: str) -> None:
         collection.drop_manifest(c, repository_id, digest)
     elif kind == "blob":
         look = collection.mark_blobs(c, digest, readers=NOTHING)
-        collection.forget_blobs(c, [each.blob_id for each in look.doomed])
+        collection.forget_blobs(c, look.doomed)
     elif kind == "repository":
         emptying.drop_repository(c, repository_id)
 

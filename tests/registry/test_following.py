@@ -93,7 +93,7 @@ async def forget_bytes(registry: Registry, database: Database, digest: Digest) -
     looked = await database.write(collection.mark_blobs, digest, readers=NOTHING)
     for doomed in looked.doomed:
         await registry.blobs.store.delete(doomed.location)
-        await database.write(collection.forget_blobs, [doomed.blob_id])
+        await database.write(collection.forget_blobs, [doomed])
 
 
 async def test_what_was_pushed_is_linked(registry: Registry, tree: Tree, database: Database) -> None:

@@ -616,7 +616,7 @@ def _age(c: Connection, span: timedelta) -> None:
 
 
 def _forget(c: Connection, looks: dict[Entry, Look]) -> None:
-    collection.forget_blobs(c, sorted({one.blob_id for look in looks.values() for one in look.doomed}))
+    collection.forget_blobs(c, [one for look in looks.values() for one in look.doomed])
     due.done(c, [entry for entry, look in looks.items() if look.doomed])
     due.add_again(c, {entry: look.again for entry, look in looks.items() if look.doomed and look.again})
 

@@ -9,7 +9,7 @@ A span of grace shortens what can be restored, never what was promised.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -156,7 +156,7 @@ _DROP_MANIFEST = Prepared(
 )
 
 _LOCK_DELETING = Prepared(
-    select(blob.c.id, blob.c.digest, blob.c.copy)
+    select(blob.c.id, blob.c.digest, blob.c.copy, blob.c.location)
     .where(blob.c.id.op("IN")(_blob_ids), blob.c.state == DELETING)
     .with_for_update(skip_locked=True)
 )
@@ -292,10 +292,15 @@ def erase_manifest(c: Connection, repository_id: int, manifest_id: int, digest: 
         quotas.discharge(c, quotas.account(c, repository_id), [digest])
 
 
-def forget_blobs(c: Connection, blob_ids: Sequence[int]) -> None:
-    """Remove the rows of blobs whose bytes are gone. Their locations stay used up: a tombstone remembers."""
-    rows = _LOCK_DELETING.all(c, blob_ids=list(blob_ids))
-    _BURY.many(c, [{"digest": digest, "next_copy": copy + 1} for _, digest, copy in rows])
+def forget_blobs(c: Connection, doomed: Iterable[Doomed]) -> None:
+    """Remove the rows of blobs whose bytes are gone. Their locations stay used up: a tombstone remembers.
+
+    Another collector may have removed the row before, and SQLite gives the number of a last row again. Only the
+    location is never given twice.
+    """
+    locations = {one.blob_id: one.location for one in doomed}
+    rows = [row for row in _LOCK_DELETING.all(c, blob_ids=sorted(locations)) if row[3] == locations[row[0]]]
+    _BURY.many(c, [{"digest": digest, "next_copy": copy + 1} for _, digest, copy, _ in rows])
     _DROP_BLOBS.run(c, blob_ids=[row[0] for row in rows])
     follow.add_all(c, 0, "blob", [row[1] for row in rows])
 

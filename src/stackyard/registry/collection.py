@@ -243,25 +243,25 @@ class Collection:
         if not told:
             return
         doomed = {one.blob_id: one for _, look in told for one in look.doomed}  # two entries may tell of one
-        gone: set[int] = set()
+        gone: dict[int, Doomed] = {}
         for batch in _parts(list(doomed.values()), _DELETIONS):
             lease.require()
             for deleted in await asyncio.gather(*map(self._delete_bytes, _parts(batch, _AT_A_TIME))):
-                gone.update(deleted)
+                gone.update((one.blob_id, one) for one in deleted)
         await lease.write(_forget, told, gone)
         freed.blobs += len(gone)
-        freed.size += sum(doomed[blob_id].size for blob_id in gone)
+        freed.size += sum(one.size for one in gone.values())
 
-    async def _delete_bytes(self, doomed: Sequence[Doomed]) -> list[int]:
+    async def _delete_bytes(self, doomed: Sequence[Doomed]) -> Sequence[Doomed]:
         """The blobs whose bytes are gone."""
         try:
             await self.store.delete(*(one.location for one in doomed))
         except StorageError as error:
             if len(doomed) > 1:
-                return [blob_id for one in doomed for blob_id in await self._delete_bytes([one])]
+                return [deleted for one in doomed for deleted in await self._delete_bytes([one])]
             log.error("bytes could not be deleted; trying again later", location=doomed[0].location, reason=str(error))
             return []
-        return [one.blob_id for one in doomed]
+        return doomed
 
 
 def _collect(c: Connection, entries: list[Entry], style: _Style, undo: timedelta) -> dict[Entry, Look]:
@@ -270,8 +270,8 @@ def _collect(c: Connection, entries: list[Entry], style: _Style, undo: timedelta
     return rounds.collect(c, entries, grace=style.grace, readers=style.readers, undo=undo, untagged=style.untagged)
 
 
-def _forget(c: Connection, batch: list[tuple[Entry, Look]], gone: set[int]) -> None:
-    collection.forget_blobs(c, sorted(gone))
+def _forget(c: Connection, batch: list[tuple[Entry, Look]], gone: Mapping[int, Doomed]) -> None:
+    collection.forget_blobs(c, gone.values())
     due.done(c, [entry for entry, _ in batch])
     waits = {
         entry: _FAILED_SPAN if any(one.blob_id not in gone for one in look.doomed) else look.again

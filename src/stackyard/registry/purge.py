@@ -99,7 +99,7 @@ class Purge:
                 await self.store.delete(doomed.location)
                 if await self.database.read(views.is_second_name, digest, doomed.location):
                     await self.store.delete(layout.blob(Digest(digest), 0))
-                await self.database.write(collection.forget_blobs, [doomed.blob_id])
+                await self.database.write(collection.forget_blobs, [doomed])
                 gone.append(digest)
                 size += doomed.size
         kept = sorted({*purged.shared, *purged.blobs}.difference(gone))
