@@ -81,3 +81,19 @@ async def test_a_job_that_another_process_took_over_is_told_in_one_line(database
                     await asyncio.sleep(0.01)
 
     assert logs == [{"event": "jobs were taken over by another process", "log_level": "warning", "kind": "a"}]
+
+
+async def test_a_runner_that_is_told_to_end_and_to_look_at_once_ends(database: Database) -> None:
+    """asyncio.wait_for in Python 3.11 takes the event and forgets the end."""
+    jobs = Jobs(database, Leases(database))
+    work = asyncio.create_task(Runner(jobs, {}).run())
+    while not jobs.asked._waiters:
+        await asyncio.sleep(0)
+
+    jobs.asked.set()
+    await asyncio.sleep(0)
+    work.cancel()
+
+    async with asyncio.timeout(20):
+        await asyncio.gather(work, return_exceptions=True)
+    assert work.cancelled()

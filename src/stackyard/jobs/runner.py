@@ -32,8 +32,10 @@ class Runner:
         try:
             while True:
                 await self._look()
+                # Not wait_for, which in Python 3.11 forgets that it was cancelled when the event comes at that moment.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self.jobs.asked.wait(), _LOOK)
+                    async with asyncio.timeout(_LOOK):
+                        await self.jobs.asked.wait()
                 self.jobs.asked.clear()
         finally:
             for task in self._doing.values():
