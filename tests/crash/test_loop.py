@@ -96,8 +96,7 @@ def stored(data: Path) -> set[str]:
     return {f"{file.parts[-4]}:{file.parts[-2]}" for file in files}
 
 
-# On PostgreSQL only at full size: `make loop`.
-@pytest.mark.parametrize("database", ["sqlite", "postgresql"] if PUSHES > 50 else ["sqlite"], indirect=True)
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
 def test_no_push_and_no_pull_fails_whatever_happens_to_collectors(
     tmp_path: Path, database: str, clients: list[Client]
 ) -> None:
