@@ -37,6 +37,7 @@ PROMISE = int(os.environ.get("STACKYARD_PROMISE", "10"))
 LEASE = float(os.environ.get("STACKYARD_LEASE", "3"))
 SEED = int(os.environ.get("STACKYARD_LOOP_SEED", "0")) or secrets.randbits(32)
 LAYERS_PER_SECOND = 5  # of promise: so many layers that each is unused for about as long as it is promised
+_PATIENCE = 10.0 * PUSHES  # seconds until the troubles have to be met
 PROGRAM: list[str | Path] = [sys.executable, Path(__file__).with_name("quick_leases.py")]
 ENVIRONMENT = {"LEASE_SECONDS": str(LEASE)}
 
@@ -150,17 +151,21 @@ def test_no_push_and_no_pull_fails_whatever_happens_to_collectors(
 
 
 def work(loopers: list[Looper], collecting: list[Collecting], trouble: Trouble) -> None:
-    """Until all is pushed that is to be pushed."""
+    """Until all is pushed that is to be pushed, and each kind of trouble was met."""
     turns = Turns(PUSHES)
+    latest = time.monotonic() + _PATIENCE
     for each in collecting:
         each.start()
     try:
         for looper in loopers:
             looper.start(turns, PROMISE * LAYERS_PER_SECOND)
-        while any(looper.is_at_work for looper in loopers):
+        while any(looper.is_at_work for looper in loopers) or (
+            time.monotonic() < latest and not (trouble.counts[AT_WORK] and trouble.counts[PAST_ITS_LEASE])
+        ):
             trouble.strike()
             if any(looper.complaint for looper in loopers) or any(each.complaint for each in collecting):
                 turns.left = 0
+                latest = 0.0
     finally:
         turns.left = 0
         for looper in loopers:
