@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import asyncpg  # type: ignore[import-untyped]
@@ -11,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from tests.metadata.making import pushed, put
 from tests.support.postgresql import Server
 
-from stackyard.metadata import migrate, repositories
+from stackyard.metadata import leases, migrate, postgresql, repositories
 from stackyard.metadata.database import Database, open_database
 from stackyard.metadata.errors import CannotStart, DatabaseUnavailable
 from stackyard.metadata.manifests import RESOLVE
@@ -159,6 +160,29 @@ async def test_who_stands_still_in_a_transaction_is_unavailable_when_it_goes_on(
     await other.close()
 
 
+async def test_who_stands_still_within_a_statement_loses_its_locks(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a process that was frozen as a statement was prepared: the server's own limits do not see it."""
+    monkeypatch.setitem(postgresql._SETTINGS, "idle_in_transaction_session_timeout", "100ms")
+    monkeypatch.setitem(postgresql._SETTINGS, "lock_timeout", "200ms")
+    database = await open_database(postgresql_url)
+    frozen = await asyncpg.connect(postgresql_url, server_settings=postgresql._SETTINGS)
+    await frozen.execute("BEGIN; INSERT INTO lease (name, fence) VALUES ('job.gc', 1)")
+    frozen._transport.pause_reading()
+    reading = asyncio.create_task(frozen.fetchval("SELECT 1"))
+    while not await database.read(_stands_still):
+        pass
+
+    assert await database.write(leases.acquire, "job.gc", holder="b", span=timedelta(minutes=1)) is not None
+
+    frozen._transport.resume_reading()
+    with pytest.raises(postgresql._DRIVER_ERRORS):
+        await reading
+    frozen.terminate()
+    await database.close()
+
+
 async def test_locks_of_a_frozen_process_go_before_others_give_up(database: Database) -> None:
     """A frozen collector costs a push some seconds, and does not fail it."""
 
@@ -169,7 +193,14 @@ async def test_locks_of_a_frozen_process_go_before_others_give_up(database: Data
     idle = await database.read(milliseconds, "idle_in_transaction_session_timeout")
     patience = await database.read(milliseconds, "lock_timeout")
 
-    assert 0 < idle <= patience / 2
+    assert 0 < idle <= patience * postgresql._ATTEMPTS_AT_A_LOCK / 2
+
+
+def _stands_still(c: Connection) -> bool:
+    sql = (
+        "SELECT true FROM pg_stat_activity WHERE query = 'SELECT 1' AND state = 'active' AND wait_event = 'ClientRead'"
+    )
+    return c.scalar(text(sql)) is not None
 
 
 def _end_all_others(c: Connection) -> None:

@@ -27,10 +27,13 @@ from stackyard.metadata.prepared import Prepared, Row
 # serialization_failure, deadlock_detected, unique_violation: somebody else came first, look again.
 _RACES = frozenset({"40001", "40P01", "23505"})
 _ATTEMPTS = 10
+# lock_not_available: somebody did not let go for `lock_timeout`.
+_LOCKED = "55P03"
+_ATTEMPTS_AT_A_LOCK = 3
 _DISK_FULL = "53100"
 # By class: connections, resources, the operator (restart, cancel), the system. And a lock that nobody let go, and a
 # transaction that was ended as this process stood still in it.
-_UNAVAILABLE = frozenset({"08", "53", "57", "58", "55P03", "25P03"})
+_UNAVAILABLE = frozenset({"08", "53", "57", "58", _LOCKED, "25P03"})
 # Any number will do that no other program uses as an advisory lock in this database.
 _MIGRATION_LOCK = 0x57AC4A4D
 # The last one comes when a connection ends between two steps of one operation.
@@ -42,8 +45,18 @@ _SETTINGS = {
     # A process that stands still inside a transaction loses its locks well before those who wait for them give up: a
     # frozen collector must cost a push some seconds, and not fail it.
     "idle_in_transaction_session_timeout": "10s",
-    "lock_timeout": "30s",
+    "lock_timeout": "10s",
 }
+# The server ends who stands still between two statements, but not who does so within one: it has been told to prepare
+# and waits for the values, or it has an answer that nobody reads. Whoever waits for the locks of such a process ends
+# its session. Only who locks has a `backend_xid`.
+_END_WHO_STANDS_STILL = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND usename = current_user
+  AND application_name = current_setting('application_name')
+  AND state = 'active' AND wait_event_type = 'Client' AND backend_xid IS NOT NULL
+  AND state_change < clock_timestamp() - current_setting('idle_in_transaction_session_timeout')::interval
+"""
 
 
 class PostgreSQLDatabase:
@@ -75,16 +88,21 @@ class PostgreSQLDatabase:
         """See `Database`."""
         call = _call(function, *args, **kwargs)
         with _explained():
-            for attempt in range(_ATTEMPTS):
+            states: list[str | None] = []
+            while True:
                 try:
                     async with self._engine.begin() as connection:
                         return await connection.run_sync(call)
                 except DBAPIError as error:
-                    if _state(error.orig) not in _RACES or attempt == _ATTEMPTS - 1:
+                    states.append(_state(error.orig))
+                    if len(states) == _ATTEMPTS or states.count(_LOCKED) == _ATTEMPTS_AT_A_LOCK:
+                        raise
+                    if states[-1] == _LOCKED:
+                        await self._pool.execute(_END_WHO_STANDS_STILL)
+                    elif states[-1] not in _RACES:
                         raise
                 # Those who met in a deadlock should not meet again.
-                await asyncio.sleep(random.uniform(0, 0.01 * attempt))  # noqa: S311
-        raise AssertionError("the last attempt returns or raises")
+                await asyncio.sleep(random.uniform(0, 0.01 * len(states)))  # noqa: S311
 
     async def write_relaxed(self, function: Function[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """See `Database`."""
