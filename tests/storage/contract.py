@@ -428,6 +428,25 @@ class BlobStoreContract:
         assert await get(store, BLOB) == content
         assert await locations(store, "docker") == [BLOB]
 
+    @pytest.mark.parametrize("count", [0, 1, 100])
+    async def test_many_that_are_put_together_keep_their_bytes(self, store: BlobStore, count: int) -> None:
+        contents = {f"docker/{number % 7}/{number}/data": made_up(number * 11) for number in range(count)}
+
+        assert await store.put_all(contents) == []
+
+        assert {location: await get(store, location) for location in contents} == contents
+        assert sorted(await locations(store, "docker")) == sorted(contents)
+
+    @pytest.mark.parametrize("count", [3, 100])
+    async def test_put_together_never_overwrites_and_tells_what_is_taken(self, store: BlobStore, count: int) -> None:
+        await store.put("docker/1/data", b"first")
+        contents = {f"docker/{number}/data": b"second" for number in range(count)}
+
+        assert await store.put_all(contents) == ["docker/1/data"]
+
+        expected = contents | {"docker/1/data": b"first"}
+        assert {location: await get(store, location) for location in contents} == expected
+
     async def test_put_never_overwrites(self, store: BlobStore) -> None:
         await store.put(BLOB, b"first")
 

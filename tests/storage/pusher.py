@@ -2,6 +2,8 @@
 
     pusher.py ROOT publish UPLOAD BLOB TEXT      write, finish durably, publish, then print "published"
     pusher.py ROOT put BLOB TEXT                 put it, then print "put"
+    pusher.py ROOT together COUNT TEXT           put so many at blobs/<number>/data in one go, then print "put"
+    pusher.py ROOT links COUNT                   write so many small files links/<number>/link, then print "written"
     pusher.py ROOT write UPLOAD BYTES            write for ever in pieces, printing "wrote" once BYTES are accepted
     pusher.py ROOT race NAME                     for each line on stdin: publish NAME to blobs/<line>, print the outcome
     pusher.py ROOT loop NAME                     publish without end, printing each location once it is published
@@ -17,6 +19,7 @@ from pathlib import Path
 
 from stackyard.storage.driver import LocationTaken, StorageError
 from stackyard.storage.filesystem import FilesystemStore
+from stackyard.storage.filesystem.smallfiles import FilesystemSmallFiles
 
 
 def say(text: str) -> None:
@@ -53,6 +56,26 @@ async def put(store: FilesystemStore, blob: str, text: str) -> None:
     say("put")
 
 
+async def together(store: FilesystemStore, count: str, text: str) -> None:
+    try:
+        await store.put_all({f"blobs/{number}/data": text.encode() for number in range(int(count))})
+    except StorageError as failure:
+        say(f"{type(failure).__name__}: {failure}; kept {len([found async for found in store.walk('blobs')])}")
+        sys.exit(3)
+    say("put")
+
+
+async def links(store: FilesystemStore, count: str) -> None:
+    files = FilesystemSmallFiles(Path(sys.argv[1]))
+    try:
+        await files.write({f"links/{number}/link": b"link" for number in range(int(count))})
+    except StorageError as failure:
+        say(f"{type(failure).__name__}: {failure}; kept {len([found async for found in store.walk('links')])}")
+        sys.exit(3)
+    await files.close()
+    say("written")
+
+
 async def write_for_ever(store: FilesystemStore, upload: str, enough: str) -> None:
     said = False
     async with store.writer(upload, 0) as writer:
@@ -85,6 +108,8 @@ async def loop(store: FilesystemStore, name: str) -> None:
 VERBS: dict[str, Callable[..., Awaitable[None]]] = {
     "publish": publish,
     "put": put,
+    "together": together,
+    "links": links,
     "write": write_for_ever,
     "race": race,
     "loop": loop,

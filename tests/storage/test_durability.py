@@ -157,7 +157,47 @@ def test_a_blob_that_is_put_and_every_folder_are_synced_before_put_returns(root:
     assert "put" in calls[-1]
 
 
+def test_many_that_are_put_together_are_synced_at_once_after_the_last_byte(root: Path) -> None:
+    _, calls = push(root, "-e", "trace=write,fsync,syncfs", pusher=("together", "20", TEXT))
+
+    happened = [call for call in successes(calls) if "/root" in call]
+    assert happened == [*(f"write /root/blobs/{number}/data" for number in range(20)), "syncfs /root/blobs/19/data"]
+    assert "put" in calls[-1]
+
+
+@pytest.mark.parametrize("inject", [(), ("-e", "inject=syncfs:error=ENOSYS")], ids=["few", "no-syncfs"])
+def test_each_is_synced_with_its_folders_where_that_cannot_be_had(root: Path, inject: Sequence[str]) -> None:
+    count = "20" if inject else "3"
+
+    _, calls = push(root, "-e", "trace=write,fsync,syncfs", *inject, pusher=("together", count, TEXT))
+
+    happened = [call for call in successes(calls) if call.startswith("fsync")]
+    assert happened[:4] == ["fsync /root/blobs/0/data", "fsync /root/blobs/0", "fsync /root/blobs", "fsync /root"]
+    for number in range(1, int(count)):
+        assert f"fsync /root/blobs/{number}/data" in happened
+        assert f"fsync /root/blobs/{number}" in happened
+    assert "put" in calls[-1]
+
+
+def test_many_small_files_are_synced_before_they_get_their_names_and_after(root: Path) -> None:
+    _, calls = push(root, "-e", "trace=write,rename,fsync,syncfs", pusher=("links", "20"))
+
+    happened = [call.partition(" ")[0] for call in successes(calls) if "/root" in call]
+    assert happened == ["write"] * 20 + ["syncfs"] + ["rename"] * 20 + ["syncfs"]
+    assert "written" in calls[-1]
+
+
 # Failures of the disk
+
+
+@pytest.mark.parametrize("verb", ["together 3 text", "together 20 text", "links 3", "links 20"])
+@pytest.mark.parametrize("inject", ["write:error=ENOSPC:when=3", "%s:error=EIO:when=1"])
+async def test_of_many_that_fail_nothing_is_left(root: Path, verb: str, inject: str) -> None:
+    inject = inject.replace("%s", "syncfs" if "20" in verb else "fsync")
+
+    ended, _ = push(root, "-e", f"inject={inject}", pusher=verb.split())
+
+    assert ended.stdout.endswith("; kept 0\n")
 
 
 @pytest.mark.parametrize("inject", ["write:error=ENOSPC:when=1", *(f"fsync:error=EIO:when={n}" for n in range(1, 6))])

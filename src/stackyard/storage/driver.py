@@ -1,6 +1,6 @@
 """The seam between the registry and whatever holds its bytes."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -134,6 +134,14 @@ class BlobStore(Protocol):
         """Make `location` of these bytes, as durably as `publish` does, in one go. A failure leaves nothing there.
 
         Raises LocationTaken, OutOfSpace.
+        """
+        ...
+
+    async def put_all(self, contents: Mapping[str, bytes]) -> list[str]:
+        """As `put`, for many at once: one exchange with the disk where that is possible.
+
+        Returns:
+            The locations that are taken; the others are made. An error leaves nothing at any.
         """
         ...
 

@@ -1,6 +1,6 @@
 """A store that forgets: for tests, and for `storage.inmemory`. One process only."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -55,6 +55,15 @@ class MemoryStore:
         if self.left() < len(content):
             raise OutOfSpace(f"{location}: the store's capacity is used up")
         self._held[location] = Held(bytearray(content), published=True)
+
+    async def put_all(self, contents: Mapping[str, bytes]) -> list[str]:
+        """See BlobStore."""
+        free = {location: content for location, content in contents.items() if location not in self._held}
+        if self.left() < sum(map(len, free.values())):
+            raise OutOfSpace("the store's capacity is used up")
+        for location, content in free.items():
+            await self.put(location, content)
+        return [location for location in contents if location not in free]
 
     async def publish(self, source: str, target: str) -> None:
         """See BlobStore."""

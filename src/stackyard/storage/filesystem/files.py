@@ -3,7 +3,7 @@
 import errno
 import os
 import stat
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from stackyard.storage.driver import Found, LocationGone, LocationTaken, Room, S
 from stackyard.storage.filesystem import kernel
 from stackyard.storage.filesystem.failures import translated
 from stackyard.storage.filesystem.folders import Folders
+from stackyard.storage.filesystem.together import sync_file, sync_together
 from stackyard.storage.locations import is_location
 
 # As Distribution's: the umask decides.
@@ -108,6 +109,44 @@ class Files:
             except BaseException:
                 self.delete(location)
                 raise
+
+    def put_all(self, contents: Mapping[str, bytes]) -> list[str]:
+        """As `put`, many; those are returned whose location is taken. A failure leaves nothing of any."""
+        made: dict[str, str] = {}
+        taken = []
+        try:
+            for location, content in contents.items():
+                try:
+                    self._put_unsynced(location, content)
+                    made[location] = self.path(location)
+                except LocationTaken:
+                    taken.append(location)
+            self._sync(made)
+        except BaseException:
+            for location in made:
+                self.delete(location)
+            raise
+        return taken
+
+    def _put_unsynced(self, location: str, content: bytes) -> None:
+        with translated(location):
+            descriptor = self.create(location)
+            try:
+                write_all(descriptor, content)
+            except BaseException:
+                self.delete(location)
+                raise
+            finally:
+                os.close(descriptor)
+
+    def _sync(self, paths: Mapping[str, str]) -> None:
+        with translated(self.folders.root):
+            if sync_together(paths.values()):
+                return
+        for location, path in paths.items():
+            with translated(location):
+                sync_file(path)
+                self.folders.settle(os.path.dirname(path))
 
     def publish(self, source: str, target: str) -> None:
         """Give the file at `source` the name `target`, durably, then drop the name `source`.

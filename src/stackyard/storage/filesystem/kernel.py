@@ -48,6 +48,7 @@ def _function(name: str, *arguments: Any) -> Any:
 
 _sync_file_range = _function("sync_file_range", ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
 _renameat2 = _function("renameat2", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+_syncfs = _function("syncfs", ctypes.c_int)
 _statfs = _function("statfs", ctypes.c_char_p, ctypes.c_char_p)
 _syscall = _function("syscall", ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(_OpenHow), ctypes.c_size_t)
 
@@ -58,10 +59,25 @@ def start_writing_back(descriptor: int, start: int, size: int) -> None:
         _sync_file_range(descriptor, start, size, _SYNC_FILE_RANGE_WRITE)
 
 
-def is_local(folder: str) -> bool:
-    """Whether `folder` lies on a file system known to need no server."""
+def sync_file_system(descriptor: int) -> bool:
+    """Bring all of the descriptor's file system to the disk. False where there is no such call; raises OSError.
+
+    Only to be relied upon where `is_local`: over FUSE it may do nothing.
+    """
+    if _syncfs is None:
+        return False
+    if _syncfs(descriptor) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.ENOSYS, errno.EPERM):
+        return False
+    raise OSError(code, os.strerror(code))
+
+
+def is_local(path: str) -> bool:
+    """Whether `path` lies on a file system known to need no server."""
     report = ctypes.create_string_buffer(256)
-    if _statfs is None or _statfs(os.fsencode(folder), report) != 0:
+    if _statfs is None or _statfs(os.fsencode(path), report) != 0:
         return False
     return ctypes.c_long.from_buffer(report).value in _LOCAL
 

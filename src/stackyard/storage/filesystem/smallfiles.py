@@ -9,11 +9,12 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from stackyard.storage.driver import LocationGone
+from stackyard.storage.driver import LocationGone, StorageError
 from stackyard.storage.filesystem.failures import translated
 from stackyard.storage.filesystem.files import FILE_MODE, write_all
-from stackyard.storage.filesystem.folders import sync_folder
+from stackyard.storage.filesystem.folders import Folders, sync_folder
 from stackyard.storage.filesystem.threads import Threads
+from stackyard.storage.filesystem.together import sync_file, sync_together
 from stackyard.storage.locations import check_location, is_location
 from stackyard.storage.smallfiles import FileEntry, SmallFile
 
@@ -23,20 +24,21 @@ _NO_SECOND_NAMES = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 class FilesystemSmallFiles:
     """`SmallFiles` below one folder.
 
-    A file is written under a name of this process's own and then renamed. Its folders are synced up to the root with
-    each batch, remembering nothing: unlike those of blobs, any of them may have been removed and made again by another
-    process meanwhile.
+    A file is written under a name of this process's own and then renamed, each batch together. Its folders are synced
+    up to the root with each batch, remembering nothing: unlike those of blobs, any of them may have been removed and
+    made again by another process meanwhile.
     """
 
     def __init__(self, root: Path, threads: int = 4) -> None:
         """`root` need not exist. Starts no thread yet."""
         self._root = os.path.abspath(root)
+        self._folders = Folders(self._root)
         self._threads = Threads(threads)
         self._temporary = f".{secrets.token_hex(4)}.tmp"
 
     async def folders(self, prefix: str) -> list[str]:
         """See SmallFiles."""
-        return await self._threads.run(self._folders, check_location(prefix))
+        return await self._threads.run(self._list, check_location(prefix))
 
     async def entries(self, folders: Sequence[str]) -> list[list[FileEntry]]:
         """See SmallFiles."""
@@ -73,7 +75,7 @@ class FilesystemSmallFiles:
     def _path(self, location: str) -> str:
         return f"{self._root}/{location}"
 
-    def _folders(self, prefix: str) -> list[str]:
+    def _list(self, prefix: str) -> list[str]:
         try:
             with translated(prefix), os.scandir(self._path(prefix)) as entries:
                 return sorted(each.name for each in entries if is_location(each.name) and each.is_dir())
@@ -122,34 +124,52 @@ class FilesystemSmallFiles:
             return None
 
     def _write(self, files: Mapping[str, bytes]) -> None:
-        for location, content in files.items():
-            with translated(location):
-                self._write_beside(self._path(location), content)
-        for location in files:
-            with translated(location):
-                path = self._path(location)
-                os.rename(path + self._temporary, path)
-        self._sync(map(os.path.dirname, map(self._path, files)))
+        written: dict[str, str] = {}
+        try:
+            for location, content in files.items():
+                with translated(location):
+                    written[location] = self._write_beside(self._path(location), content)
+            self._sync_files(written)
+            for location, temporary in written.items():
+                with translated(location):
+                    os.rename(temporary, self._path(location))
+        except StorageError:
+            for temporary in written.values():
+                with suppress(OSError):
+                    os.unlink(temporary)
+            raise
+        self._sync_folders(map(os.path.dirname, map(self._path, files)))
 
-    def _write_beside(self, path: str, content: bytes) -> None:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        descriptor = os.open(path + self._temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE)
+    def _write_beside(self, path: str, content: bytes) -> str:
+        """The path of what was written."""
+        temporary = path + self._temporary
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        descriptor = self._folders.inside(os.path.dirname(path), lambda: os.open(temporary, flags, FILE_MODE))
         try:
             write_all(descriptor, content)
-            os.fsync(descriptor)
         except OSError:
             with suppress(OSError):
-                os.unlink(path + self._temporary)
+                os.unlink(temporary)
             raise
         finally:
             os.close(descriptor)
+        return temporary
+
+    def _sync_files(self, paths: Mapping[str, str]) -> None:
+        """By location."""
+        with translated(self._root):
+            if sync_together(paths.values()):
+                return
+        for location, path in paths.items():
+            with translated(location):
+                sync_file(path)
 
     def _remove(self, folders: Sequence[str]) -> None:
         for folder in folders:
             with translated(folder), suppress(FileNotFoundError):
                 shutil.rmtree(self._path(folder))
         # A parent may never have been there, or be gone as well.
-        self._sync({os.path.dirname(self._path(folder)) for folder in folders})
+        self._sync_folders({os.path.dirname(self._path(folder)) for folder in folders})
 
     def _alias(self, origin: str, location: str) -> bool:
         with translated(origin):
@@ -165,12 +185,15 @@ class FilesystemSmallFiles:
             sync_folder(os.path.dirname(path))
             return True
 
-    def _sync(self, folders: Iterable[str]) -> None:
+    def _sync_folders(self, folders: Iterable[str]) -> None:
         """These folders, and those above them, as far as the root."""
         known: set[str] = set()
         for folder in folders:
             while folder not in known and folder.startswith(self._root):
                 known.add(folder)
-                with translated(folder), suppress(FileNotFoundError):
-                    sync_folder(folder)
                 folder = os.path.dirname(folder)
+        with translated(self._root):
+            if not sync_together(known):
+                for folder in known:
+                    with suppress(FileNotFoundError):
+                        sync_folder(folder)

@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, closing
 from itertools import islice
 from pathlib import Path
@@ -48,6 +48,10 @@ class FilesystemStore:
     async def put(self, location: str, content: bytes) -> None:
         """See BlobStore. Written in place: nobody reads a location before it has been put."""
         await self._threads.run(self._files.put, check_location(location), content)
+
+    async def put_all(self, contents: Mapping[str, bytes]) -> list[str]:
+        """See BlobStore."""
+        return await self._threads.run(self._files.put_all, {check_location(one): contents[one] for one in contents})
 
     async def publish(self, source: str, target: str) -> None:
         """See BlobStore."""
