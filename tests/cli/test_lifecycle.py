@@ -170,7 +170,7 @@ def test_what_could_be_restored_goes_with_a_grace_and_a_dry_run_says_so_before(r
 def test_without_a_server_the_same_words_do_the_same(registry: Running) -> None:
     push(registry, "team/app")
     registry.stop()
-    [data] = (registry.data / "docker/registry/v2/blobs").rglob("data")
+    data = registry.data / "docker/registry/v2/blobs/sha256" / DIGEST[7:9] / DIGEST[7:] / "data"
 
     well = verb(registry, "check")
     data.write_bytes(b"[]")
@@ -183,7 +183,7 @@ def test_without_a_server_the_same_words_do_the_same(registry: Running) -> None:
         push(again, "team/app")
         healed = again.request("GET", f"/v2/team/app/blobs/{DIGEST}").body
 
-    assert (well.returncode, well.stdout) == (0, "compared 1 blob with 1 file\nall is well\n")
+    assert (well.returncode, well.stdout) == (0, "compared 2 blobs with 2 files\nall is well\n")
     assert (scrubbed.returncode, json.loads(scrubbed.stdout)["damaged"]) == (1, [DIGEST])
     assert listed.stdout.split("\t")[0] == DIGEST
     assert listed.stdout.rstrip().endswith("team/app:1.0")

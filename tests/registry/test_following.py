@@ -15,6 +15,7 @@ from stackyard.metadata import imports as rows
 from stackyard.metadata.database import Database
 from stackyard.oci import layout
 from stackyard.oci.digests import Digest
+from stackyard.registry import following
 from stackyard.registry.following import Following, forget
 from stackyard.registry.leases import Lease, Leases
 from stackyard.registry.registry import Registry
@@ -115,6 +116,31 @@ async def test_what_was_pushed_is_linked(registry: Registry, tree: Tree, databas
     assert tree.blob_path(first).read_bytes() == b"one"
     assert tree.blob_path(second).read_bytes() == b"two"
     assert await database.read(follow.waiting, limit=9) == []
+
+
+async def test_the_bytes_of_many_manifests_are_written_together(
+    registry: Registry, tree: Tree, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In several goes, past a file that no row knows of."""
+    monkeypatch.setattr(following, "_PAYLOADS", 300)
+    payloads = [f"manifest {number}".encode() * 2 for number in range(40)]
+    made = [await making.put_manifest(database, "a", making.pushed(one), f"v{n}") for n, one in enumerate(payloads)]
+    strange = tree.blob_path(made[3])
+    strange.parent.mkdir(parents=True)
+    strange.write_bytes(b"strange")
+
+    await catch_up(registry)
+
+    expected: dict[str, str] = {layout.revision("a", digest): digest for digest in made}
+    for number, digest in enumerate(made):
+        expected |= of_tag("a", f"v{number}", digest)
+    assert links(tree) == below(expected)
+    for digest, payload in zip(made, payloads, strict=True):
+        place = tree.blob_path(digest)
+        if place == strange:
+            assert place.read_bytes() == b"strange"
+            place = place.with_name("data.1")
+        assert place.read_bytes() == payload
 
 
 async def test_what_was_deleted_is_not_linked(registry: Registry, tree: Tree, database: Database) -> None:

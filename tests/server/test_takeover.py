@@ -64,6 +64,20 @@ def collect(server: Running, *options: str) -> None:
     subprocess.run([registry, "garbage-collect", *options, str(server.config)], check=True, capture_output=True)
 
 
+def test_what_was_pushed_to_the_very_end_is_served_by_docker_registry(tmp_path: Path) -> None:
+    """A stop waits for the follower, which looks once in a while."""
+    with stackyard.start({}, folder=tmp_path) as server:
+        layer = pushing.blob(server, "team/app", b"layer")
+        made = [pushing.image(server, "team/app", f"v{n}", layer, config=b'{"n": %d}' % n) for n in range(30)]
+        server.kill(signal.SIGTERM)
+        assert server.process.wait() == 0
+
+    with docker_registry.start({}, folder=tmp_path) as server:
+        for number, one in enumerate(made):
+            found = server.manifest("team/app", f"v{number}")
+            assert (found.status, found.headers["Docker-Content-Digest"]) == (200, one["digest"])
+
+
 def answers(server: Running, made: dict[str, Descriptor]) -> Answers:
     """How every tag, every manifest that was made, and all that they name is answered."""
     found: Answers = {}

@@ -5,7 +5,7 @@ live blob row, so the collector, which wants that row for itself, either comes f
 the link.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -214,6 +214,11 @@ def allocate(c: Connection, digest: Digest, size: int) -> tuple[int, str]:
     row = _NEXT_COPY.one(c, digest=digest)
     assert row is not None
     return _allocate(c, digest, size, max(row[:2]))
+
+
+def allocate_all(c: Connection, sizes: Mapping[Digest, int]) -> dict[Digest, tuple[int, str]]:
+    """As `allocate`, for many."""
+    return {digest: allocate(c, digest, size) for digest, size in sorted(sizes.items())}
 
 
 def _allocate(c: Connection, digest: Digest, size: int, copy: int) -> tuple[int, str]:

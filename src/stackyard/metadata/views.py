@@ -1,6 +1,6 @@
 """What Distribution's view of the volume has to show, as the rows say now. See `registry/following.py`."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, bindparam, exists, select
@@ -186,18 +186,35 @@ def _digest(text: str | None) -> Digest | None:
     return Digest(text) if text else None
 
 
-def payload(c: Connection, digest: Digest) -> bytes | None:
-    """The bytes of a manifest, of whichever repository."""
-    found = _PAYLOAD.scalar(c, digest=digest)
-    return None if found is None else bytes(found)
+def payloads(c: Connection, digests: Sequence[Digest], *, limit: int) -> list[tuple[Digest, bytes | None]]:
+    """The bytes of the first manifests of these, of whichever repository; None where there is none any more.
 
-
-def settle(c: Connection, digest: Digest, blob_id: int) -> bool:
-    """Durable bytes of a manifest lie at the location that was allocated with `blob_id`: it has a blob from now on.
-
-    False when it has one already, or is no manifest of any repository any more; then the location is given up.
+    As many as have `limit` bytes together, but one at least.
     """
-    if _LOCK_LIVE.one(c, digest=digest) is None and _LOCK_MANIFEST.one(c, digest=digest) is not None:
+    found: list[tuple[Digest, bytes | None]] = []
+    for digest in digests:
+        payload = _PAYLOAD.scalar(c, digest=digest)
+        found.append((digest, payload and bytes(payload)))
+        limit -= len(payload or b"")
+        if limit <= 0:
+            break
+    return found
+
+
+def settle_all(c: Connection, rows: Mapping[Digest, int], refused: Collection[Digest]) -> list[Digest]:
+    """Durable bytes of manifests lie at the locations that were allocated with these rows: they have blobs from now on.
+
+    Not those that were `refused`, that have one already, or are no manifests of any repository any more: their
+    locations are given up.
+
+    Returns:
+        The digests that have one now. In the order of digests, as all who lock several.
+    """
+    return [digest for digest in sorted(rows) if _settle(c, digest, rows[digest], digest not in refused)]
+
+
+def _settle(c: Connection, digest: Digest, blob_id: int, is_there: bool) -> bool:
+    if is_there and not _LOCK_LIVE.one(c, digest=digest) and _LOCK_MANIFEST.one(c, digest=digest):
         return bool(_MAKE_LIVE.run(c, blob_id=blob_id))
     blobs.abandon(c, blob_id)
     return False

@@ -19,9 +19,9 @@ which looks at every file. The same holds for a follower that slept. Both look a
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 
 import structlog
 
@@ -32,17 +32,20 @@ from stackyard.metadata.views import View
 from stackyard.oci import layout
 from stackyard.oci.digests import Digest
 from stackyard.registry.leases import Lease, Leases
-from stackyard.storage.driver import BlobStore, LocationGone, LocationTaken
+from stackyard.storage.driver import BlobStore, LocationGone
 from stackyard.storage.smallfiles import SmallFiles
 
 log = structlog.get_logger("stackyard.follow")
 
 LEASE = "follow"
-_BATCH = 200
+_BATCH = 1000
 _PAGE = 200
 _FORGOTTEN = 500
-_POLL = timedelta(seconds=1)
+_POLL = 1.0  # seconds
+_REST = 7  # times as long as it worked
+_LONGEST_REST = 5.0  # seconds
 _COPIES = 1000
+_PAYLOADS = 8 << 20  # bytes of manifests at a time
 _WATCH = 0.2  # seconds
 _NAMED = 1000
 _REASONS = {
@@ -74,8 +77,15 @@ class Following:
         while True:
             if not await self.database.read(imports.is_view_complete):
                 await self.write_all(lease)
-            if not await self.catch_up(lease):
-                await asyncio.sleep(_POLL.total_seconds())
+            began = time.monotonic()
+            await self.catch_up(lease)
+            # Pushes come first: what they leave costs about as much as they do, most of it in making folders.
+            await asyncio.sleep(min(max(_POLL, _REST * (time.monotonic() - began)), _LONGEST_REST))
+
+    async def finish(self, lease: Lease) -> None:
+        """Follow all that is there to follow."""
+        while await self.catch_up(lease):
+            pass
 
     async def update(self, leases: Leases, tell: Callable[[Written], None] = lambda so_far: None) -> Written | None:
         """Look at every repository now, here or in the process that follows already.
@@ -86,8 +96,7 @@ class Following:
 
         async def work(lease: Lease) -> Written:
             written = await self.write_all(lease, tell)
-            while await self.catch_up(lease):
-                pass
+            await self.finish(lease)
             return written
 
         await self.database.write(imports.view_complete, False)
@@ -127,8 +136,7 @@ class Following:
 
     async def show(self, view: View, lease: Lease) -> None:
         """Make the files say it, in an order in which each moment's view can be served."""
-        for digest in dict.fromkeys(view.homeless):
-            await self._house(digest, lease)
+        await self._house([*dict.fromkeys(view.homeless)], lease)
         for digest, location in view.copies.items():
             await self._alias(digest, location)
         lease.require()
@@ -138,22 +146,29 @@ class Following:
             lease.require()
             await self.store.delete(layout.blob(digest, 0))
 
-    async def _house(self, digest: Digest, lease: Lease) -> None:
-        """Keep a manifest's bytes in the store, in a blob of their own."""
-        payload = await self.database.read(views.payload, digest)
-        if payload is None:
-            return
+    async def _house(self, digests: Sequence[Digest], lease: Lease) -> None:
+        """Keep manifests' bytes in the store, in blobs of their own."""
+        waiting = digests
+        while waiting:
+            payloads = await self.database.read(views.payloads, waiting, limit=_PAYLOADS)
+            waiting = waiting[len(payloads) :]
+            await self._house_together({digest: found for digest, found in payloads if found is not None}, lease)
+
+    async def _house_together(self, payloads: Mapping[Digest, bytes], lease: Lease) -> None:
         for _ in range(_COPIES):
-            blob_id, location = await lease.write(blobs.allocate, digest, len(payload))
-            try:
-                await self.store.put(location, payload)
-            except LocationTaken:
-                # A file that no row knew: never trusted, owned and collected from now on. The next number is tried.
-                await lease.write(blobs.abandon, blob_id)
-                continue
-            if await lease.write(views.settle, digest, blob_id) and not location.endswith("/data"):
-                await self._alias(digest, location)
-            return
+            if not payloads:
+                return
+            sizes = {digest: len(payload) for digest, payload in payloads.items()}
+            places = await lease.write(blobs.allocate_all, sizes)
+            contents = {location: payloads[digest] for digest, (_, location) in places.items()}
+            taken = set(await self.store.put_all(contents))
+            # A file that no row knew: never trusted, owned and collected from now on. The next number is tried.
+            refused = [digest for digest, (_, location) in places.items() if location in taken]
+            rows = {digest: blob_id for digest, (blob_id, _) in places.items()}
+            for digest in await lease.write(views.settle_all, rows, refused):
+                if not places[digest][1].endswith("/data"):
+                    await self._alias(digest, places[digest][1])
+            payloads = {digest: payloads[digest] for digest in refused}
 
     async def _alias(self, digest: Digest, location: str) -> None:
         try:

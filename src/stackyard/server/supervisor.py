@@ -25,6 +25,7 @@ LONGEST_PAUSE = 10.0  # seconds between two tries of a worker that keeps dying
 SETTLED = 5.0  # seconds after which a worker's death is an accident and not a habit
 SAME_REQUEST = 0.5  # seconds within which a second signal is the first one's echo: timeout(1) sends both at once
 OVERTIME = 3.0  # seconds beyond the drain that a worker gets to close what it opened
+BACKGROUND_OVERTIME = 6.0  # seconds that the background work gets when the workers have ended
 
 _log = structlog.get_logger("server")
 
@@ -80,6 +81,7 @@ class Supervisor:
         self._serving = False
         self._deadline: float | None = None
         """When running requests are cut off; None while serving."""
+        self._background_ends = False
         self._asked = 0.0
         self._status = 0
 
@@ -93,6 +95,7 @@ class Supervisor:
                     self._fork_due(wakeup)
                     self._wait(wakeup)
                     self._reap()
+                    self._end_background()
                     self._announce(ready)
                     self._enforce_deadline()
             finally:
@@ -152,10 +155,20 @@ class Supervisor:
         self._deadline = time.monotonic() + drain + OVERTIME
         for listener in self._listeners:
             sockets.close(listener.sockets)
-        self._kill(signal.SIGTERM)
+        self._kill(signal.SIGTERM, self._serving_children())
 
-    def _kill(self, number: signal.Signals) -> None:
-        for each in self._alive():
+    def _serving_children(self) -> list[Child]:
+        return [each for each in self._alive() if each.index < self._workers]
+
+    def _end_background(self) -> None:
+        """The background work is the last to end: it follows what was pushed to the very end."""
+        if self._deadline is not None and not self._background_ends and not self._serving_children():
+            self._background_ends = True
+            self._deadline = max(self._deadline, time.monotonic() + BACKGROUND_OVERTIME)
+            self._kill(signal.SIGTERM)
+
+    def _kill(self, number: signal.Signals, children: Sequence[Child] | None = None) -> None:
+        for each in self._alive() if children is None else children:
             with suppress(ProcessLookupError):
                 os.kill(each.pid, number)
 
