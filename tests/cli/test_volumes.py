@@ -41,7 +41,10 @@ def test_a_dry_run_tells_what_an_import_does_and_touches_nothing(tree: Tree) -> 
     dry = run("import", "--dry-run", tree.root)
 
     assert (dry.returncode, dry.stderr) == (0, "")
-    assert "2 repositories, 2 manifests and 2 tags would be imported; 2 things were not as they should be" in dry.stdout
+    assert (
+        "2 repositories, 2 manifests and 2 tags would be imported; not as it should be, see above: 2 things"
+        in dry.stdout
+    )
     assert names(tree.root) == before
     wet = run("import", tree.root)
     assert wet.stdout == dry.stdout.replace("would be imported", "imported")
@@ -103,7 +106,7 @@ def test_a_lost_database_is_recovered(tmp_path: Path) -> None:
     done = run("recover", server.config)
 
     assert done.returncode == 0, done.stderr
-    assert "1 repositories, 3 manifests and 1 tags recovered\n" in done.stdout
+    assert "1 repository, 3 manifests and 1 tag recovered\n" in done.stdout
     assert "Lost with the database" in done.stdout
     with stackyard.start({}, folder=tmp_path) as server:
         assert pushing.served(server) == before

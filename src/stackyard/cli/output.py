@@ -88,9 +88,9 @@ def size(count: int | None) -> str:
     return f"{count} B" if place == 0 else f"{value:.1f} {_UNITS[place]}"
 
 
-def counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str, plural: str = "") -> str:
     """So many of a thing: "1 blob", "1,234 blobs"."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def amount(count: int, unit: str) -> str:

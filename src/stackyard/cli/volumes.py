@@ -11,7 +11,7 @@ from typing import Any
 
 from stackyard.cli.client import Problem, answers
 from stackyard.cli.loading import EX_CONFIG, Unusable
-from stackyard.cli.output import printable, size
+from stackyard.cli.output import counted, printable, size
 from stackyard.config.errors import ConfigError
 from stackyard.config.load import DEFAULT_PATHS, load
 from stackyard.config.model import Config
@@ -164,8 +164,9 @@ def _report(report: Report, *, as_json: bool, verb: str) -> int:
         return 0
     for each in report.problems:
         print(f"{printable(each.path)}: {printable(each.reason)}")
-    counts = f"{progress.repositories} repositories, {progress.manifests} manifests and {progress.tags} tags"
-    said = f"; {len(report.problems)} things were not as they should be, see above" if report.problems else ""
+    repositories = counted(progress.repositories, "repository", "repositories")
+    counts = f"{repositories}, {counted(progress.manifests, 'manifest')} and {counted(progress.tags, 'tag')}"
+    said = f"; not as it should be, see above: {counted(len(report.problems), 'thing')}" if report.problems else ""
     print(f"{counts} {verb}{said}")
     return 0
 
@@ -175,7 +176,8 @@ def _tell_moved(moved: Moved, what: str, *, as_json: bool) -> None:
         document = {"digest": moved.digest, "manifests": moved.manifests, "blobs": moved.blobs, "bytes": moved.size}
         print(json.dumps(document, indent=2))
     else:
-        print(f"{moved.digest} {what}: {moved.manifests} manifests, {moved.blobs} blobs, {size(moved.size)}")
+        counts = f"{counted(moved.manifests, 'manifest')}, {counted(moved.blobs, 'blob')}"
+        print(f"{moved.digest} {what}: {counts}, {size(moved.size)}")
 
 
 def _tell_written(written: Written | None, unservable: list[tuple[str, str]], *, as_json: bool) -> None:
@@ -190,4 +192,4 @@ def _tell_written(written: Written | None, unservable: list[tuple[str, str]], *,
     changed = f": {written.written} links written, {written.removed} removed" if written else ""
     print(f"docker-registry's view of the volume is up to date{changed}")
     if unservable:
-        print(f"{len(unservable)} things cannot be served whole, see above")
+        print(f"{counted(len(unservable), 'thing')} cannot be served whole, see above")
