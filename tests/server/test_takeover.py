@@ -297,7 +297,10 @@ def test_what_docker_registry_collected_is_pushed_again_and_not_taken_to_be_here
         lone, layer = pushing.blob(ours, "a", b"lone"), pushing.blob(ours, "a", b"layer")
         image = pushing.image(ours, "a", "v1", layer)
         kept = pushing.image(ours, "a", "kept", pushing.blob(ours, "a", b"kept"), config=b"1")
-        assert ours.request("DELETE", f"/v2/a/manifests/{image['digest']}").status == 202
+        lost = pushing.image(ours, "a", "lost", pushing.blob(ours, "a", b"lost"), config=b"2")
+        index = pushing.index(ours, "a", "index", lost)
+        for one in (image, index, lost):
+            assert ours.request("DELETE", f"/v2/a/manifests/{one['digest']}").status == 202
         followed(ours)
     collect(theirs)
 
@@ -308,6 +311,11 @@ def test_what_docker_registry_collected_is_pushed_again_and_not_taken_to_be_here
         assert ours.request("GET", f"/v2/b/blobs/{layer['digest']}").body == b"layer"
         assert ours.manifest("a", "kept").status == 200
         assert ours.request("GET", f"/v2/a/blobs/{pushing.of(b'kept')}").body == b"kept"
+        restored = run("tag", "restore", "a:index", "--config", ours.config)
+        assert f"a:index points to {index['digest']}\nbut it cannot be pulled" in restored.stdout
+        assert pushing.of(b"lost") in restored.stdout
+        whole = run("tag", "restore", "a:v1", "--config", ours.config, "--json")
+        assert (whole.returncode, json.loads(whole.stdout)["lacking"]) == (0, [])
         ours.process.wait_for(lambda: "did docker-registry collect its garbage" in ours.log, "the look at the files")
         assert ours.manifest("a", kept["digest"]).status == 200
 

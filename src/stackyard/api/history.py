@@ -48,6 +48,10 @@ class Restored(Model):
 
     digest: str
     tags: list[str] = Field(description="Tags that point to it again.")
+    lacking: list[str] = Field(
+        description="Blobs of it whose bytes are gone, as docker-registry's own collection leaves them, or damaged; "
+        "pushing the image again brings them back."
+    )
 
 
 @router.get("/repositories/{repository:path}/tags/{tag}/history")
@@ -74,7 +78,7 @@ async def restore_tag(
     """Make a tag point to what it pointed to before, also when it or its manifest was deleted."""
     digest = Digest(wanted.digest) if wanted.digest else None
     found = await registry.tags.restore(repository, tag, digest=digest, at=wanted.at, actor=actor)
-    return Restored(digest=found, tags=[tag])
+    return Restored(digest=found, tags=[tag], lacking=await registry.manifests.lacking(repository, found))
 
 
 @router.post("/repositories/{repository:path}/manifests/{digest}/restore")
@@ -83,7 +87,8 @@ async def restore_manifest(
 ) -> Restored:
     """Show a deleted manifest again, with the tags that went with it."""
     found = Digest(digest)
-    return Restored(digest=found, tags=await registry.manifests.restore(repository, found, actor=actor))
+    tags = await registry.manifests.restore(repository, found, actor=actor)
+    return Restored(digest=found, tags=tags, lacking=await registry.manifests.lacking(repository, found))
 
 
 @router.post("/repositories/{repository:path}/restore", status_code=204)

@@ -1,7 +1,8 @@
 """Looking back and bringing back: verbs of `stackyard tag`, `manifest` and `repo`."""
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -74,6 +75,7 @@ async def restore_tag(
         out.show(found, {})
     else:
         out.note(f"{reference} points to {found['digest']}")
+        _tell_lacking(out, found)
     return 0
 
 
@@ -94,6 +96,7 @@ async def restore_manifest(
         out.show(found, {})
     else:
         out.note(f"{reference} is back, tagged {', '.join(found['tags']) or 'by nothing'}")
+        _tell_lacking(out, found)
     return 0
 
 
@@ -115,6 +118,13 @@ async def restore_repository(api: "Client", out: "Output", name: Name) -> None:
 
     await api.post(f"/repositories/{quoted(name)}/restore", {})
     out.note(f"{name} is back")
+
+
+def _tell_lacking(out: "Output", restored: Mapping[str, Any]) -> None:
+    if restored["lacking"]:
+        out.note(
+            "but it cannot be pulled, these bytes are gone; push the image again: " + ", ".join(restored["lacking"])
+        )
 
 
 def _path(out: "Output", reference: str) -> str | None:

@@ -1,15 +1,15 @@
-"""Which tags reach which manifests, directly and through indexes.
+"""Which tags reach which manifests, directly and through indexes, and what those lack.
 
 Level by level, one statement each: there are seldom more than two.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, select
 
 from stackyard.metadata.prepared import Prepared, TextList, each
-from stackyard.metadata.schema import manifest, manifest_pull, manifest_reference, tag
+from stackyard.metadata.schema import LIVE, blob, manifest, manifest_pull, manifest_reference, repository, tag
 
 _DEEPEST = 32
 """An index cannot hold itself, but rows are no proof."""
@@ -31,6 +31,21 @@ _CHILDREN = Prepared(
     .join(manifest_reference, manifest_reference.c.manifest_id == manifest.c.id)
     .where(_of_repository, manifest.c.digest.op("IN")(_wanted), manifest_reference.c.kind == "child")
 )
+_ID = Prepared(
+    select(repository.c.id).where(repository.c.name == bindparam("repository"), repository.c.deleted_at.is_(None))
+)
+_NEEDS = Prepared(
+    select(manifest_reference.c.digest)
+    .select_from(manifest)
+    .join(manifest_reference, manifest_reference.c.manifest_id == manifest.c.id)
+    .where(
+        _of_repository,
+        manifest.c.digest.op("IN")(_wanted),
+        manifest_reference.c.kind != "child",
+        manifest_reference.c.required,
+    )
+)
+_LIVE = Prepared(select(blob.c.digest).where(blob.c.digest.op("IN")(_wanted), blob.c.state == LIVE))
 _TAGS = Prepared(
     select(tag.c.name)
     .select_from(manifest)
@@ -55,6 +70,24 @@ def tags_above(c: Connection, repository_id: int, digest: str, *, limit: int) ->
             break
         found |= level
     return _TAGS.column(c, repository_id=repository_id, digests=sorted(found), limit=limit)
+
+
+def needs(c: Connection, repository: str, digest: str) -> list[str]:
+    """Blobs that have to be there for this manifest and those below it, in order."""
+    repository_id = _ID.scalar(c, repository=repository)
+    found, level = {digest}, {digest}
+    for _ in range(_DEEPEST):
+        level = {child for _, child in _CHILDREN.all(c, repository_id=repository_id, digests=sorted(level))} - found
+        if not level:
+            break
+        found |= level
+    return sorted(set(_NEEDS.column(c, repository_id=repository_id, digests=sorted(found))))
+
+
+def lacking(c: Connection, digests: Sequence[str]) -> list[str]:
+    """Those of these blobs of which no bytes can be served."""
+    live = set(_LIVE.column(c, digests=digests))
+    return [digest for digest in digests if digest not in live]
 
 
 def last_pulls(c: Connection, repository_id: int, digests: Iterable[str]) -> Mapping[str, datetime]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from stackyard.metadata import audit, history, manifests, tags
+from stackyard.metadata import audit, history, manifests, reach, tags
 from stackyard.metadata.database import Database
 from stackyard.metadata.manifests import Pushed
 from stackyard.oci.digests import Digest
@@ -185,6 +185,13 @@ class Manifests:
             promise=self.settings.promise,
             undo=self.settings.undo,
         )
+
+    async def lacking(self, repository: str, digest: str) -> list[str]:
+        """Blobs of a manifest, and of those below it, of which no bytes can be served."""
+        needed = await self.database.read(reach.needs, repository, digest)
+        if self.blobs.presence.doubtful:
+            await self.blobs.presence.settle(map(Digest, needed))
+        return await self.database.read(reach.lacking, needed)
 
     def _check_urls(self, one: Reference) -> None:
         """`validation.manifests.urls`: where set, foreign layers may point only where it allows."""
