@@ -1,5 +1,6 @@
 """A volume that Debian's docker-registry wrote is served at once."""
 
+import asyncio
 import json
 import random
 import signal
@@ -12,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from tests.cli.test_main import run
-from tests.support import docker_registry, pushing, stackyard, tools
+from tests.support import docker_registry, postgresql, pushing, stackyard, tools
 from tests.support.processes import wait_until
 from tests.support.pushing import Descriptor
 from tests.support.running import Running
@@ -209,16 +210,40 @@ def test_half_a_volume_is_refused(tmp_path: Path) -> None:
     assert not (tree.root / "stackyard").exists()
 
 
-def test_the_other_half_of_a_volume_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+def test_the_other_half_of_a_volume_is_refused(
+    tmp_path: Path, engine: str, postgresql_server: postgresql.Server
+) -> None:
     tree = Tree(tmp_path / "data")
     tree.image("a", tag="v1")
     (tree.root / layout.REPOSITORIES).rename(tmp_path / "elsewhere")
+    new = {"database": {"url": asyncio.run(postgresql_server.create())}} if engine == "postgresql" else {}
 
-    server = stackyard.launch({}, folder=tmp_path)
+    server = stackyard.launch({"stackyard": new}, folder=tmp_path)
 
     assert server.process.wait() == 1
     assert "holds blobs and no repositories: it is half of a volume" in server.log
     assert not (tree.root / "stackyard").exists()
+
+
+def test_a_volume_that_cannot_be_written_is_refused_and_told_how_it_can_be_served(tmp_path: Path) -> None:
+    tools.need_root("a mount needs it")
+    tree = Tree(tmp_path / "data")
+    made = tree.image("a", tag="v1")
+    read_only = f"mount --bind {tree.root} {tree.root} && mount -o remount,ro,bind {tree.root}"
+    before = [tools.path("unshare"), "--mount", "sh", "-c", f'{read_only} && exec "$@"', "sh"]
+
+    server = stackyard.launch({}, folder=tmp_path, inside=before)
+
+    assert server.process.wait() == 1
+    assert "is mounted read-only: mount it writable; or, only to serve what is there, set " in server.log
+    elsewhere = {
+        "storage": {"maintenance": {"readonly": {"enabled": True}}},
+        "stackyard": {"database": {"url": f"sqlite:///{tmp_path}/elsewhere.db"}},
+    }
+    with stackyard.launch(elsewhere, folder=tmp_path, inside=before) as server:
+        server.wait_ready()
+        assert server.manifest("a", "v1").headers["Docker-Content-Digest"] == made["digest"]
 
 
 @pytest.mark.timeout(300)  # eight servers, one after the other

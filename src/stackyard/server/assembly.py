@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -265,5 +266,10 @@ def told_in_one_sentence(root: Path | None) -> Iterator[None]:
     except BadRequest as error:
         raise StartError(f"stackyard.quotas: {error.text}") from error
     except OSError as error:
+        if error.errno == errno.EROFS:
+            raise StartError(
+                f"the data folder {root} is mounted read-only: mount it writable; or, only to serve what is there, set "
+                "storage.maintenance.readonly.enabled, and stackyard.database.url to a database elsewhere"
+            ) from error
         where = f" ({error.filename})" if error.filename and str(error.filename) != str(root) else ""
         raise StartError(f"the data folder {root} cannot be used: {error.strerror or error}{where}") from error

@@ -29,11 +29,8 @@ def check(root: Path, database_url: str = "") -> None:
     """
     _check_form(root)
     is_new = not in_use(root) and not (database_url and databases.exists(database_url))
-    if is_new and not (root / layout.REPOSITORIES).is_dir() and _has_entries(root / layout.BLOBS):
-        raise VolumeRefused(
-            f"{root} holds blobs and no repositories: it is half of a volume. Copy {root / layout.REPOSITORIES} "
-            "as well; or, to begin with nothing, make that folder"
-        )
+    if is_new:
+        _check_for_repositories(root)
     if database_url.startswith("sqlite:") and in_use(root) and is_written(root):
         path = sqlite.path_of(database_url)
         if not path.exists() or path.stat().st_size == 0:
@@ -53,7 +50,10 @@ def settle(c: Connection, root: Path | None, *, recovering: bool = False) -> Non
             "the database is in use: nothing is lost that could be recovered. To start anew, move it away first, with "
             "the -wal and -shm files beside it"
         )
-    if not recovering and root is not None and written and in_use(root) and imports.is_new(c):
+    is_new = not recovering and root is not None and imports.is_new(c)
+    if is_new and root is not None and not in_use(root):
+        _check_for_repositories(root)
+    if is_new and root is not None and written and in_use(root):
         raise VolumeRefused(
             f"the database is new, and {root} was served with another one before: name that one "
             f"(stackyard.database.url), {_RECOVER}"
@@ -94,6 +94,14 @@ def _check_form(root: Path) -> None:
     if is_written(root) and not (root / layout.BLOBS).is_dir() and _has_revision(root / layout.REPOSITORIES):
         raise VolumeRefused(
             f"{root} holds repositories and no blobs at all: it is half of a volume. Copy {root / layout.BLOBS} as well"
+        )
+
+
+def _check_for_repositories(root: Path) -> None:
+    if not (root / layout.REPOSITORIES).is_dir() and _has_entries(root / layout.BLOBS):
+        raise VolumeRefused(
+            f"{root} holds blobs and no repositories: it is half of a volume. Copy {root / layout.REPOSITORIES} "
+            "as well; or, to begin with nothing, make that folder"
         )
 
 
