@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.http.client import Client
+from tests.support import trees
 from tests.support.trees import CONFIG, IMAGE, INDEX, Descriptor, Tree
 
 from stackyard.auth import opening
@@ -17,8 +18,6 @@ from stackyard.metadata import imports
 from stackyard.metadata.database import Database
 from stackyard.registry.registry import Registry
 from stackyard.registry.settings import Settings
-from stackyard.storage.filesystem.smallfiles import FilesystemSmallFiles
-from stackyard.storage.filesystem.store import FilesystemStore
 from stackyard.telemetry.access import AccessLog
 
 SIGNATURE = "application/vnd.example.signature"
@@ -32,13 +31,9 @@ def tree(tmp_path: Path) -> Tree:
 @pytest.fixture
 async def registry(tree: Tree, database: Database) -> AsyncIterator[Registry]:
     """Over the tree, to be imported."""
-    store, files = FilesystemStore(tree.root), FilesystemSmallFiles(tree.root)
-    await database.write(imports.settle, written=True)
-    opened = Registry.over(store, database, Settings(), files)
-    await opened.imports.look()
-    yield opened
-    await files.close()
-    await store.close()
+    async with trees.opened(tree, database, Settings(), written=True) as registry:
+        await registry.imports.look()
+        yield registry
 
 
 @pytest.fixture

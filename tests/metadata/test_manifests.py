@@ -23,7 +23,7 @@ from tests.metadata.making import (
     put_manifest,
 )
 
-from stackyard.metadata import blobs, manifests, repositories, tags
+from stackyard.metadata import blobs, manifests, referrers, repositories, tags
 from stackyard.metadata.database import Database
 from stackyard.metadata.schema import blob, due, manifest, manifest_reference, tag_history
 from stackyard.oci.digests import Digest
@@ -246,7 +246,7 @@ async def test_referrers_are_paged_in_digest_order_with_what_a_descriptor_needs(
         await put_manifest(database, "a", one)
     await put_manifest(database, "b", pushed(b"6", subject=subject))
 
-    found = await database.read(manifests.referrers, "a", subject, artifact_type=None, after="", limit=10)
+    found = await database.read(referrers.page, "a", subject, artifact_type=None, after="", limit=10)
 
     assert [one.digest for one in found] == sorted([signature.digest, config.digest, plain.digest])
     facts = {one.digest: (one.artifact_type, one.annotations) for one in found}
@@ -255,10 +255,10 @@ async def test_referrers_are_paged_in_digest_order_with_what_a_descriptor_needs(
         config.digest: ("application/config", {}),
         plain.digest: (None, {}),
     }
-    rest = await database.read(manifests.referrers, "a", subject, artifact_type=None, after=found[0].digest, limit=1)
+    rest = await database.read(referrers.page, "a", subject, artifact_type=None, after=found[0].digest, limit=1)
     assert rest == found[1:2]
     for wanted, expected in (("application/sig", signature), ("application/config", config)):
-        only = await database.read(manifests.referrers, "a", subject, artifact_type=wanted, after="", limit=10)
+        only = await database.read(referrers.page, "a", subject, artifact_type=wanted, after="", limit=10)
         assert [one.digest for one in only] == [expected.digest]
 
 
@@ -268,7 +268,7 @@ async def test_a_deleted_referrer_leaves_the_list(database: Database) -> None:
 
     await database.write(manifests.delete, "a", digest, actor=ACTOR, undo=WEEK)
 
-    assert await database.read(manifests.referrers, "a", subject, artifact_type=None, after="", limit=10) == []
+    assert await database.read(referrers.page, "a", subject, artifact_type=None, after="", limit=10) == []
 
 
 async def test_a_promised_manifest_outlives_its_undo_span(database: Database) -> None:

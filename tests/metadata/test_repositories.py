@@ -3,7 +3,7 @@
 from sqlalchemy import Connection
 from tests.metadata.making import new_id, push_blob, pushed, put_manifest, start
 
-from stackyard.metadata import blobs, clock, manifests, repositories, tags, uploads
+from stackyard.metadata import blobs, clock, manifests, referrers, repositories, tags, uploads
 from stackyard.metadata.database import Database
 from stackyard.metadata.schema import repository
 from stackyard.oci.digests import Digest
@@ -64,5 +64,5 @@ def _delete(c: Connection) -> None:
     c.execute(repository.update().values(deleted_at=clock.now()))
 
 
-async def _referrers(database: Database, digest: Digest) -> list[manifests.Referrer]:
-    return await database.read(manifests.referrers, "a", digest, artifact_type=None, after="", limit=10)
+async def _referrers(database: Database, digest: Digest) -> list[referrers.Referrer]:
+    return await database.read(referrers.page, "a", digest, artifact_type=None, after="", limit=10)

@@ -10,9 +10,9 @@ from stackyard.metadata import manifests
 from stackyard.metadata.database import Database
 from stackyard.metadata.manifests import Pushed
 from stackyard.oci.digests import Digest
+from stackyard.registry.chunks import Chunk
 from stackyard.registry.registry import Registry
 from stackyard.registry.settings import Settings
-from stackyard.registry.uploads import Chunk
 from stackyard.storage.memory import MemoryStore
 
 SHORT = Settings(delete_enabled=True, promise=NOTHING, undo=NOTHING)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, text
 from tests.metadata import making
+from tests.support import trees
 from tests.support.trees import ROOT, Tree
 
 from stackyard.metadata import blobs, collection, follow, manifests, tags
@@ -16,13 +17,11 @@ from stackyard.metadata.database import Database
 from stackyard.oci import layout
 from stackyard.oci.digests import Digest
 from stackyard.registry import following
+from stackyard.registry.chunks import Chunk
 from stackyard.registry.following import Following, forget
 from stackyard.registry.leases import Lease, Leases
 from stackyard.registry.registry import Registry
 from stackyard.registry.settings import Settings
-from stackyard.registry.uploads import Chunk
-from stackyard.storage.filesystem.smallfiles import FilesystemSmallFiles
-from stackyard.storage.filesystem.store import FilesystemStore
 
 NOTHING = timedelta()
 WEEK = timedelta(days=7)
@@ -35,11 +34,8 @@ def tree(tmp_path: Path) -> Tree:
 
 @pytest.fixture
 async def registry(tree: Tree, database: Database) -> AsyncIterator[Registry]:
-    store, files = FilesystemStore(tree.root), FilesystemSmallFiles(tree.root)
-    await database.write(rows.settle, written=False)
-    yield Registry.over(store, database, Settings(promise=NOTHING), files)
-    await files.close()
-    await store.close()
+    async with trees.opened(tree, database, Settings(promise=NOTHING), written=False) as registry:
+        yield registry
 
 
 async def push(registry: Registry, repository: str, content: bytes) -> Digest:

@@ -12,22 +12,21 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 from tests.metadata.checks import broken_promises
+from tests.support import trees
 from tests.support.trees import FOREIGN, IMAGE, Tree, of
 
-from stackyard.metadata import blobs, quotas
+from stackyard.metadata import blobs, quotas, takeover
 from stackyard.metadata import imports as rows
 from stackyard.metadata.database import Database
 from stackyard.oci import layout
 from stackyard.oci.digests import Digest
 from stackyard.oci.errors import BlobUnknown, DigestInvalid, ManifestUnknown, NameUnknown, Unavailable
+from stackyard.registry.chunks import Chunk
 from stackyard.registry.collection import Held
 from stackyard.registry.leases import Leases
 from stackyard.registry.quotas import Quotas
 from stackyard.registry.registry import Registry
 from stackyard.registry.settings import Settings
-from stackyard.registry.uploads import Chunk
-from stackyard.storage.filesystem.smallfiles import FilesystemSmallFiles
-from stackyard.storage.filesystem.store import FilesystemStore
 
 AT = datetime.fromtimestamp(1_600_000_000, UTC)
 
@@ -40,13 +39,9 @@ def tree(tmp_path: Path) -> Tree:
 @pytest.fixture
 async def registry(tree: Tree, database: Database) -> AsyncIterator[Registry]:
     """Over the tree, to be imported."""
-    store, files = FilesystemStore(tree.root), FilesystemSmallFiles(tree.root)
-    await database.write(rows.settle, written=True)
-    opened = Registry.over(store, database, Settings(), files)
-    await opened.imports.look()
-    yield opened
-    await files.close()
-    await store.close()
+    async with trees.opened(tree, database, Settings(), written=True) as registry:
+        await registry.imports.look()
+        yield registry
 
 
 async def problems(registry: Registry) -> list[tuple[str, str]]:
@@ -136,10 +131,10 @@ async def test_a_repository_shows_nothing_before_it_shows_everything(
 ) -> None:
     tree.image("a", tree.layer("a", b"layer"), tag="v1")
     await registry.imports._discover("a")
-    assert await database.write(rows.open_repository, "a")
-    link = rows.FoundBlob(Digest.of(b"layer"), 5, AT)
+    assert await database.write(takeover.open_repository, "a")
+    link = takeover.FoundBlob(Digest.of(b"layer"), 5, AT)
 
-    assert await database.write(rows.add_blobs, "a", [link]) == {link.digest}
+    assert await database.write(takeover.add_blobs, "a", [link]) == {link.digest}
 
     with pytest.raises(BlobUnknown):
         await registry.blobs.find("a", link.digest)
@@ -170,8 +165,8 @@ async def test_who_comes_late_changes_nothing(registry: Registry, tree: Tree, da
     await registry.imports.ensure("a")
     digest = Digest((await registry.manifests.find("a", "v1")).digest)
 
-    with pytest.raises(rows.Settled):
-        await database.write(rows.add_tags, "a", [rows.FoundTag("v2", digest, AT)], undo=timedelta())
+    with pytest.raises(takeover.Settled):
+        await database.write(takeover.add_tags, "a", [takeover.FoundTag("v2", digest, AT)], undo=timedelta())
 
 
 async def test_the_catalogue_shows_what_is_still_to_be_read(registry: Registry, tree: Tree, database: Database) -> None:

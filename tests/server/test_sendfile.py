@@ -152,7 +152,8 @@ def test_descriptors_do_not_leak(server: Server, file: tuple[Path, bytes], tmp_p
 def test_client_that_rests_holds_one_descriptor(server: Server, file: tuple[Path, bytes]) -> None:
     [worker] = server.workers()
     folder = Path(f"/proc/{worker}/fd")
-    wait_until(lambda: not _connections(worker), "the connections of other tests to be closed")
+    server.get(f"/send-file?path={file[0]}")  # the first of all opens what stays
+    wait_until(lambda: not _held(worker, file[0]), "what other tests opened to be closed")
     before = len(list(folder.iterdir()))
 
     with server.wire() as wire:
@@ -173,12 +174,14 @@ def test_many_readers_at_once_each_get_their_file(server: Server, file: tuple[Pa
         wire.close()
 
 
-def _connections(pid: int) -> list[str]:
-    """The sockets of a process beside those that it listens on and is woken by."""
+def _held(pid: int, file: Path) -> list[str]:
+    """The sockets of a process beside those that it listens on and is woken by, whatever their state, and this file."""
     held = []
     for each in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(FileNotFoundError):  # closed meanwhile
             held.append(os.readlink(each))
-    opened = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
-    established = {f"socket:[{line[9]}]" for line in opened if line[3] == "01"}
-    return [each for each in held if each in established]
+    tcp = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    unix = [line.split() for line in Path(f"/proc/{pid}/net/unix").read_text().splitlines()[1:]]
+    kept = {line[9] for line in tcp if line[3] == "0A"} | {line[6] for line in unix}  # TCP_LISTEN
+    sockets = {each for each in held if each.startswith("socket:")} - {f"socket:[{inode}]" for inode in kept}
+    return [each for each in held if each in sockets or each == str(file)]

@@ -3,9 +3,18 @@
 import hashlib
 import json
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from stackyard.metadata import imports
+from stackyard.metadata.database import Database
+from stackyard.registry.registry import Registry
+from stackyard.registry.settings import Settings
+from stackyard.storage.filesystem.smallfiles import FilesystemSmallFiles
+from stackyard.storage.filesystem.store import FilesystemStore
 
 ROOT = "docker/registry/v2"
 IMAGE = "application/vnd.oci.image.manifest.v1+json"
@@ -91,3 +100,13 @@ class Tree:
 def of(content: bytes) -> str:
     """The digest."""
     return "sha256:" + hashlib.sha256(content).hexdigest()
+
+
+@asynccontextmanager
+async def opened(tree: Tree, database: Database, settings: Settings, *, written: bool) -> AsyncIterator[Registry]:
+    """The registry over a tree that docker-registry has `written`, or that is new."""
+    store, files = FilesystemStore(tree.root), FilesystemSmallFiles(tree.root)
+    await database.write(imports.settle, written=written)
+    yield Registry.over(store, database, settings, files)
+    await files.close()
+    await store.close()

@@ -23,8 +23,8 @@ from stackyard.oci import endpoints
 from stackyard.oci.endpoints import Endpoint
 from stackyard.oci.errors import LowSpace, QuotaExceeded, RouteUnknown, Unauthorized, Unavailable, Unsupported
 from stackyard.registry import failures
+from stackyard.registry.chunks import BodyCut
 from stackyard.registry.registry import Registry
-from stackyard.registry.uploads import BodyCut
 from stackyard.telemetry.access import AccessLog
 
 log = structlog.get_logger("stackyard.http")

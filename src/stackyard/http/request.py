@@ -9,7 +9,7 @@ from stackyard.auth.principals import ANONYMOUS, Action, Principal
 from stackyard.http.asgi import Receive, Scope
 from stackyard.http.origin import Origins
 from stackyard.oci.errors import RegistryError, SizeInvalid
-from stackyard.registry.uploads import BodyCut
+from stackyard.registry.chunks import BodyCut
 
 _DRAINED = 1 << 30  # bytes
 _DRAIN_SECONDS = 10.0

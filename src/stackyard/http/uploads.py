@@ -7,8 +7,9 @@ from stackyard.oci import ranges
 from stackyard.oci.digests import Digest
 from stackyard.oci.endpoints import AppendUpload, CancelUpload, FinishUpload, GetUpload, StartUpload
 from stackyard.oci.errors import SizeInvalid, UploadOutOfOrder
+from stackyard.registry.chunks import Chunk
 from stackyard.registry.registry import Registry
-from stackyard.registry.uploads import Chunk, progress
+from stackyard.registry.uploads import progress
 
 
 async def start_upload(registry: Registry, call: StartUpload, request: Request) -> Answer:

@@ -1,7 +1,7 @@
 """Taking manifests out of sight by rule: what no tag, no index and no subject holds any more.
 
 A manifest takes along what only it held: the images of an index, signatures and attestations. Whatever was hidden
-together comes back together (`manifests.restore`), until the undo span ends.
+together comes back together (`restoring.restore`), until the undo span ends.
 
 What is promised stays in sight until that is over, then goes: somebody may be about to push an index that names it.
 """

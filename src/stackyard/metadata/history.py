@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, bindparam, select
 
-from stackyard.metadata import audit, clock, manifests, repositories
+from stackyard.metadata import audit, clock, repositories, restoring
 from stackyard.metadata.prepared import Prepared
 from stackyard.metadata.quotas import Account
 from stackyard.metadata.schema import manifest, repository, tag, tag_history
@@ -149,7 +149,7 @@ def restore_tag(  # noqa: PLR0913 - one transaction has to know all of it
     now = current(c, repository, tag)
     if guard and (now is None or now.digest != wanted):
         guard.on_point(c, tag, moves=now is not None)
-    manifests.restore(c, account, wanted, [tag], actor=actor, promise=promise, undo=undo)
+    restoring.restore(c, account, wanted, [tag], actor=actor, promise=promise, undo=undo)
     audit.record(c, actor=actor, action="tag.restore", repository=repository, tag=tag, digest=wanted)
     return wanted
 
@@ -168,10 +168,10 @@ def restore_manifest(
     """
     account = _account(c, repository)
     names: list[str] = []
-    deleted_at = manifests.deleted_at(c, account.repository_id, digest)
+    deleted_at = restoring.deleted_at(c, account.repository_id, digest)
     if deleted_at is not None:
         names = _WENT_WITH.column(c, repository_id=account.repository_id, digest=digest, deleted_at=deleted_at)
-    manifests.restore(c, account, digest, names, actor=actor, promise=promise, undo=undo)
+    restoring.restore(c, account, digest, names, actor=actor, promise=promise, undo=undo)
     if deleted_at is None:
         raise AlreadyThere(f"{repository}@{digest} is not deleted")
     audit.record(c, actor=actor, action="manifest.restore", repository=repository, digest=digest, tags=names)

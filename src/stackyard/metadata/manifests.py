@@ -10,7 +10,7 @@ Locks, in this order: repository, children by digest, links by digest, the manif
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Literal
 
 from sqlalchemy import BindParameter, Connection, Text, bindparam, exists, false, func, literal_column, select, true
@@ -19,16 +19,16 @@ from stackyard.metadata import clock, due, follow, quotas, repositories
 from stackyard.metadata.prepared import Prepared, TextList, each
 from stackyard.metadata.quotas import Account
 from stackyard.metadata.schema import LIVE, blob, blob_link, manifest, manifest_reference, repository, tag
-from stackyard.metadata.tags import BY_RULE, Guard, delete_all_of, point
+from stackyard.metadata.tags import Guard, delete_all_of, point
 from stackyard.oci.digests import Digest
-from stackyard.oci.errors import ManifestBlobUnknown, NotRestorable
+from stackyard.oci.errors import ManifestBlobUnknown
 
-_of_repository = (repository.c.name == bindparam("repository"), repository.c.deleted_at.is_(None))
+OF_REPOSITORY = (repository.c.name == bindparam("repository"), repository.c.deleted_at.is_(None))
 _BY_DIGEST = (
     select(manifest.c.media_type, manifest.c.size)
     .select_from(repository)
     .join(manifest, manifest.c.repository_id == repository.c.id)
-    .where(*_of_repository, manifest.c.digest == bindparam("digest"), manifest.c.deleted_at.is_(None))
+    .where(*OF_REPOSITORY, manifest.c.digest == bindparam("digest"), manifest.c.deleted_at.is_(None))
 )
 
 STAT = Prepared(_BY_DIGEST, "repository", "digest")
@@ -42,7 +42,7 @@ RESOLVE = Prepared(
     .select_from(repository)
     .join(tag, tag.c.repository_id == repository.c.id)
     .join(manifest, manifest.c.id == tag.c.manifest_id)
-    .where(*_of_repository, tag.c.name == bindparam("tag"), manifest.c.deleted_at.is_(None)),
+    .where(*OF_REPOSITORY, tag.c.name == bindparam("tag"), manifest.c.deleted_at.is_(None)),
     "repository",
     "tag",
 )
@@ -90,18 +90,6 @@ class Manifest:
     size: int
     """Bytes."""
     payload: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Referrer:
-    """A manifest whose subject was asked for, as a descriptor needs it."""
-
-    digest: Digest
-    media_type: str
-    size: int
-    """Bytes."""
-    artifact_type: str | None
-    annotations: dict[str, str]
 
 
 # What BuildKit's attestations say of themselves.
@@ -174,74 +162,13 @@ REFERENCE: dict[str, BindParameter[Any]] = {
     name: bindparam(name) for name in ("repository_id", "digest", "manifest_id", "kind", "required")
 }
 """The columns of a reference's row; their values are those of `reference_rows`."""
-_parent = manifest.alias("parent")
-_LOCK_TO_RESTORE = Prepared(
-    select(
-        manifest.c.id,
-        manifest.c.deleted_at,
-        manifest.c.media_type,
-        manifest.c.size,
-        clock.until(manifest.c.restorable_until),
-    )
-    .where(manifest.c.repository_id == bindparam("repository_id"), manifest.c.digest == bindparam("digest"))
-    .with_for_update()
-)
-_hidden = (manifest.c.deleted_by.in_(BY_RULE), manifest.c.restorable_until > clock.now())
-_HIDDEN_CHILDREN = Prepared(
-    select(manifest.c.digest)
-    .select_from(_parent)
-    .join(manifest_reference, manifest_reference.c.manifest_id == _parent.c.id)
-    .join(
-        manifest,
-        (manifest.c.repository_id == manifest_reference.c.repository_id)
-        & (manifest.c.digest == manifest_reference.c.digest),
-    )
-    .where(
-        _parent.c.repository_id == bindparam("repository_id"),
-        _parent.c.digest == bindparam("digest"),
-        manifest_reference.c.kind == "child",
-        *_hidden,
-    )
-)
-_HIDDEN_REFERRERS = Prepared(
-    select(manifest.c.digest).where(
-        manifest.c.repository_id == bindparam("repository_id"), manifest.c.subject == bindparam("digest"), *_hidden
-    )
-)
-_DELETED_AT = Prepared(
-    select(manifest.c.deleted_at).where(
-        manifest.c.repository_id == bindparam("repository_id"), manifest.c.digest == bindparam("digest")
-    )
-)
-# What a manifest that comes back needs and quotas do not count any more, with its size.
-_LOCK_UNCOUNTED = Prepared(
-    select(blob_link.c.digest, blob.c.size)
-    .select_from(blob_link)
-    .join(blob, (blob.c.digest == blob_link.c.digest) & (blob.c.state == LIVE))
-    .where(
-        blob_link.c.repository_id == bindparam("repository_id"),
-        blob_link.c.digest.in_(
-            select(manifest_reference.c.digest)
-            .join(manifest, manifest.c.id == manifest_reference.c.manifest_id)
-            .where(
-                manifest.c.repository_id == bindparam("repository_id"),
-                manifest.c.digest == bindparam("digest"),
-                manifest_reference.c.required,
-            )
-        ),
-        blob_link.c.deleted_at.is_(None),
-        ~blob_link.c.counted,
-    )
-    .order_by(blob_link.c.digest)
-    .with_for_update(of=blob_link)
-)
 _INSERT = Prepared(
     manifest.insert()
     .values(**PUSHED, created_at=clock.now(), created_by=bindparam("actor"), promised_until=clock.after("promise"))
     .returning(manifest.c.id)
 )
 _REFER = Prepared(manifest_reference.insert().values(**REFERENCE))
-_REVIVE = Prepared(
+REVIVE = Prepared(
     manifest.update()
     .where(manifest.c.id == bindparam("manifest_id"))
     .values(
@@ -290,22 +217,6 @@ _DELETE = Prepared(
     .where(manifest.c.id == bindparam("manifest_id"))
     .values(deleted_at=clock.now(), deleted_by=bindparam("actor"), restorable_until=clock.after("undo"))
 )
-_shown_type = func.coalesce(manifest.c.artifact_type, manifest.c.config_media_type)
-_REFERRERS = (
-    select(manifest.c.digest, manifest.c.media_type, manifest.c.size, _shown_type, manifest.c.annotations)
-    .select_from(repository)
-    .join(manifest, manifest.c.repository_id == repository.c.id)
-    .where(
-        *_of_repository,
-        manifest.c.subject == bindparam("subject"),
-        manifest.c.digest > bindparam("after"),
-        manifest.c.deleted_at.is_(None),
-    )
-    .order_by(manifest.c.digest)
-    .limit(bindparam("limit"))
-)
-_ALL_REFERRERS = Prepared(_REFERRERS)
-_TYPED_REFERRERS = Prepared(_REFERRERS.where(_shown_type == bindparam("artifact_type")))
 
 
 _FIND = Prepared(_BY_DIGEST.add_columns(manifest.c.payload))
@@ -405,65 +316,6 @@ def delete(
     return True
 
 
-def restore(
-    c: Connection, account: Account, digest: str, tags: Sequence[str], *, actor: str, **spans: timedelta
-) -> int:
-    """Show a manifest again, if it was deleted, and let these tags stand for it. `spans` are those of `put`.
-
-    What a rule hid together with it comes back as well.
-
-    Returns its row.
-
-    Raises:
-        NotRestorable: It is gone, or its undo span is over.
-        QuotaExceeded: It does not fit any more.
-    """
-    repository_id = account.repository_id
-    links: dict[str, int] = dict(_LOCK_UNCOUNTED.all(c, repository_id=repository_id, digest=digest))
-    row = _LOCK_TO_RESTORE.one(c, repository_id=repository_id, digest=digest)
-    if row is None:
-        raise NotRestorable(f"{digest} is no longer stored")
-    manifest_id, deleted_at, media_type, size, left = row
-    if deleted_at is not None:
-        if left <= 0:
-            raise NotRestorable(f"{digest} was deleted and the time to restore it is over")
-        _REVIVE.run(c, manifest_id=manifest_id, media_type=media_type, promise=spans["promise"])
-        follow.add(c, repository_id, "manifest", digest)
-    for name in tags:
-        point(c, repository_id=repository_id, tag=name, manifest_id=manifest_id, actor=actor, undo=spans["undo"])
-    if deleted_at is not None:
-        count(c, account, links, {digest: size})
-        values = {"repository_id": repository_id, "digest": digest}
-        for one in _HIDDEN_CHILDREN.column(c, **values) + _HIDDEN_REFERRERS.column(c, **values):
-            restore(c, account, one, (), actor=actor, **spans)
-    found: int = manifest_id
-    return found
-
-
-def deleted_at(c: Connection, repository_id: int, digest: str) -> datetime | None:
-    """When the manifest was deleted; None when it is to be seen, or gone."""
-    found: datetime | None = _DELETED_AT.scalar(c, repository_id=repository_id, digest=digest)
-    return found
-
-
-def referrers(
-    c: Connection, repository: str, subject: Digest, *, artifact_type: str | None, after: str, limit: int
-) -> list[Referrer]:
-    """Manifests of this repository whose subject this is, in byte order of digests, strictly after `after`.
-
-    A manifest without an artifact type shows the media type of its config.
-    """
-    values = {"repository": repository, "subject": subject, "after": after, "limit": limit}
-    if artifact_type is None:
-        rows = _ALL_REFERRERS.all(c, **values)
-    else:
-        rows = _TYPED_REFERRERS.all(c, **values, artifact_type=artifact_type)
-    return [
-        Referrer(Digest(digest), media_type, size, shown_type, json.loads(annotations) if annotations else {})
-        for digest, media_type, size, shown_type, annotations in rows
-    ]
-
-
 def _expiry_of_children(c: Connection, repository_id: int, references: Sequence[Reference]) -> timedelta | None:
     """An index of images which all expire, each for its platform, expires with the last of them."""
     children = [one.digest for one in references if one.kind == "child"]
@@ -493,7 +345,7 @@ def _store(c: Connection, repository_id: int, pushed: Pushed, actor: str, promis
     row = _LOCK.one(c, repository_id=repository_id, digest=pushed.digest)
     if row is not None:
         manifest_id: int = row[0]
-        _REVIVE.run(c, manifest_id=manifest_id, media_type=pushed.media_type, promise=promise)
+        REVIVE.run(c, manifest_id=manifest_id, media_type=pushed.media_type, promise=promise)
         return manifest_id, row[1] is not None
     manifest_id = _INSERT.scalar(c, **pushed_row(repository_id, pushed), actor=actor, promise=promise)
     _REFER.many(c, reference_rows(repository_id, manifest_id, pushed))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from stackyard.metadata.imports import FoundBlob
+from stackyard.metadata.takeover import FoundBlob
 from stackyard.oci import layout
 from stackyard.oci.digests import Digest, Hasher
 from stackyard.storage.driver import BlobStore

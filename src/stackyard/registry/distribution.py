@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
-from stackyard.metadata.imports import FoundBlob, FoundTag, Problem
+from stackyard.metadata.imports import Problem
+from stackyard.metadata.takeover import FoundBlob, FoundTag
 from stackyard.oci import layout, manifests
 from stackyard.oci.digests import ALGORITHMS, Digest, is_digest
 from stackyard.oci.errors import ManifestInvalid

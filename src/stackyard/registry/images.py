@@ -20,8 +20,9 @@ from stackyard.oci.errors import BlobUnknown, ManifestUnknown
 from stackyard.oci.manifests import DOCKER_MANIFEST, INDEXES, Kind, Manifest
 from stackyard.registry.archives import Archive, ArchiveUnusable, Target
 from stackyard.registry.blobs import Blobs
+from stackyard.registry.chunks import Chunk
 from stackyard.registry.manifests import Manifests
-from stackyard.registry.uploads import Chunk, Uploads
+from stackyard.registry.uploads import Uploads
 
 _PIECE = 1 << 20
 _MOST_JSON = 4 << 20

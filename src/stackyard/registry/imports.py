@@ -1,7 +1,7 @@
 """Taking over what Distribution left on the volume, in place: rows are written, and no byte of it is moved or changed.
 
 A repository is imported as a whole, when somebody first asks for it or when its turn comes in the background,
-whichever is first. Nobody sees a part of one. Any process may do it, also several at once: see `metadata/imports.py`.
+whichever is first. Nobody sees a part of one. Any process may do it, also several at once: see `metadata/takeover.py`.
 """
 
 import asyncio
@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 
 import structlog
 
-from stackyard.metadata import imports
+from stackyard.metadata import imports, takeover
 from stackyard.metadata.database import Database
-from stackyard.metadata.imports import FoundBlob, Problem, Progress, Settled
+from stackyard.metadata.imports import Problem, Progress
+from stackyard.metadata.takeover import FoundBlob, Settled
 from stackyard.oci import layout
 from stackyard.oci.digests import Digest, is_digest
 from stackyard.registry.distribution import Tree, batches
@@ -95,7 +96,7 @@ class Imports:
         if self.files is not None:
             (lies,) = await self.files.sizes([layout.blob(digest, 0)])
             if lies is not None:
-                await self.database.write_relaxed(imports.adopt, digest, lies, size)
+                await self.database.write_relaxed(takeover.adopt, digest, lies, size)
 
     async def progress(self) -> Progress:
         """How far the import is."""
@@ -156,7 +157,7 @@ class Imports:
     async def import_repository(self, name: str) -> None:
         """Import one repository. Returns when it is imported, by whomever."""
         assert self.files
-        if await self.database.write_relaxed(imports.open_repository, name) is None:
+        if await self.database.write_relaxed(takeover.open_repository, name) is None:
             return
         tree = Tree(self.files)
         work = Takeover(self, tree, name, await tree.contents(name))
@@ -244,10 +245,10 @@ class _Background:
             if is_digest(digest) and (copy == 0 or (copy is not None and self.imports.recovering)):
                 batch.append(FoundBlob(Digest(digest), found.size, found.modified, copy))
             if len(batch) == _UNREFERENCED:
-                await self._write(imports.adopt_unreferenced, batch, wait=self.imports.settings.undo)
+                await self._write(takeover.adopt_unreferenced, batch, wait=self.imports.settings.undo)
                 batch = []
         if batch:
-            await self._write(imports.adopt_unreferenced, batch, wait=self.imports.settings.undo)
+            await self._write(takeover.adopt_unreferenced, batch, wait=self.imports.settings.undo)
 
     async def _write(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         write = self.lease.write if self.lease else self.imports.database.write

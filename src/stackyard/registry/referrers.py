@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from stackyard.metadata import manifests
+from stackyard.metadata import referrers
 from stackyard.metadata.database import Database
-from stackyard.metadata.manifests import Referrer as Referrer
+from stackyard.metadata.referrers import Referrer as Referrer
 from stackyard.oci.digests import Digest
 
 # Descriptors on one page; with ordinary annotations well below the 4 MiB that clients read of a manifest.
@@ -22,6 +22,6 @@ class Referrers:
     ) -> tuple[list[Referrer], bool]:
         """Referrers in digest order after `after`, and whether more follow. An unknown subject has none."""
         found = await self.database.read(
-            manifests.referrers, repository, subject, artifact_type=artifact_type, after=after, limit=PAGE + 1
+            referrers.page, repository, subject, artifact_type=artifact_type, after=after, limit=PAGE + 1
         )
         return found[:PAGE], len(found) > PAGE

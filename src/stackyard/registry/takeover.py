@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from stackyard.metadata import imports
-from stackyard.metadata.imports import FoundBlob, FoundManifest, FoundTag, Problem
+from stackyard.metadata import imports, takeover
+from stackyard.metadata.imports import Problem
+from stackyard.metadata.takeover import FoundBlob, FoundManifest, FoundTag
 from stackyard.oci import configs, layout
 from stackyard.oci.digests import Digest
 from stackyard.oci.errors import ManifestInvalid
@@ -71,7 +72,7 @@ class Takeover:
         contents, database = self.contents, self.imports.database
         tags = await self.look()
         for some in batches(tags, _LINKS):
-            await self._write(imports.add_tags, some, undo=self.imports.settings.undo)
+            await self._write(takeover.add_tags, some, undo=self.imports.settings.undo)
         await self._keep()
         for problems in batches(contents.problems, _LINKS):
             await database.write_relaxed(imports.add_problems, problems)
@@ -79,7 +80,7 @@ class Takeover:
         shown = False
         while not shown:
             shown = await database.write(
-                imports.finish,
+                takeover.finish,
                 self.name,
                 created_at=min(times, default=datetime.now(UTC)),
                 manifests=len(self.held),
@@ -93,7 +94,7 @@ class Takeover:
             if self.dry:
                 live = {str(one.digest) for one in found if one.size is not None}
             else:
-                live = await self._write(imports.add_blobs, found)
+                live = await self._write(takeover.add_blobs, found)
             self.here |= live
             for one in found:
                 if one.digest not in live:
@@ -126,7 +127,7 @@ class Takeover:
                 )
             )
         if found and not self.dry:
-            await self._write(imports.add_manifests, found, self.here)
+            await self._write(takeover.add_manifests, found, self.here)
         for one in found:
             self._note(one)
 
@@ -158,7 +159,7 @@ class Takeover:
         lacking = sorted(self.children - self.held - self.here)
         for batch in batches(lacking, _LINKS):
             if not self.dry:
-                await self._write(imports.lacking, batch)
+                await self._write(takeover.lacking, batch)
         for digest in lacking:
             path = layout.revision(self.name, Digest(digest))
             self._problem(path, "incomplete: an index names it, and it is not here")
@@ -173,7 +174,7 @@ class Takeover:
             return
         loose = sorted(self.here - self.named)
         for batch in batches(loose, _LINKS):
-            await self._write(imports.add_due, batch, wait=self.imports.settings.undo)
+            await self._write(takeover.add_due, batch, wait=self.imports.settings.undo)
 
     def _problem(self, path: str, reason: str) -> None:
         self.contents.problems.append(Problem(path, reason))

@@ -21,7 +21,7 @@ from stackyard.metadata import blobs, quotas, uploads
 from stackyard.metadata.blobs import Blob
 from stackyard.metadata.database import Database
 from stackyard.metadata.errors import FenceLost
-from stackyard.metadata.quotas import Allowance, Hints
+from stackyard.metadata.quotas import Hints
 from stackyard.metadata.uploads import Claim, Upload
 from stackyard.oci import layout
 from stackyard.oci.digests import Digest, Hasher
@@ -35,45 +35,19 @@ from stackyard.oci.errors import (
     UploadOutOfOrder,
     UploadUnknown,
 )
+from stackyard.registry.chunks import Chunk, nothing, once
 from stackyard.registry.hashers import Hashers
 from stackyard.registry.imports import Imports
 from stackyard.registry.presence import Presence
 from stackyard.registry.publication import Place, Publication
+from stackyard.registry.sessions import Session
 from stackyard.registry.settings import Settings
 from stackyard.registry.space import Space
 from stackyard.storage.driver import BlobStore, LocationGone, OutOfSpace, StorageError
 
 _PURGE_BATCH = 200
-# A body of so many bytes is taken into memory before anything is locked, written or hashed.
-_SMALL = 128 * 1024
 # A session's row comes before its first byte, so a file without one is nobody's at once; the day is for clocks.
 _ORPHAN_AGE = timedelta(days=1)
-
-
-class BodyCut(Exception):
-    """The sender went away, or fell silent, in the middle of a request's body."""
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """What one request brings: its bytes and, where it said so, the half-open range they fill."""
-
-    body: AsyncIterator[bytes] | None
-    """None: the request has none."""
-    window: tuple[int, int] | None = None
-    length: int | None = None
-    """Bytes, where it said how many."""
-
-    async def small(self) -> bytes | None:
-        """All of it, if it is known to be small; then nothing is left of `body`. Raises SizeInvalid, BodyCut."""
-        if self.body is None:
-            return b""
-        if self.length is None or self.length > _SMALL:
-            return None
-        content = b"".join([piece async for piece in self.body])
-        if len(content) != self.length:
-            raise SizeInvalid()
-        return content
 
 
 @dataclass(slots=True)
@@ -220,7 +194,7 @@ class Uploads:
     @contextlib.asynccontextmanager
     async def _claimed(
         self, repository: str, upload_id: str, digest: Digest | None = None, content: bytes | None = None
-    ) -> AsyncIterator["_Session"]:
+    ) -> AsyncIterator[Session]:
         """Hold the session's claim. Leaving by an error gives it back with what the session then holds."""
         session = await self._claim_session(repository, upload_id, digest, content)
         try:
@@ -249,7 +223,7 @@ class Uploads:
 
     async def _claim_session(
         self, repository: str, upload_id: str, digest: Digest | None, content: bytes | None
-    ) -> "_Session":
+    ) -> Session:
         claim = partial(
             uploads.claim,
             repository=repository,
@@ -266,14 +240,14 @@ class Uploads:
 
     async def _begin(
         self, begin: Callable[[Connection], Upload], digest: Digest | None, content: bytes | None
-    ) -> "_Session":
+    ) -> Session:
         """The session that `begin` claims, with a place for its bytes if they are all there and lie nowhere yet."""
         if digest is None or content is None or self.imports.pending:
-            return _Session(await self.database.write_relaxed(begin))
+            return Session(await self.database.write_relaxed(begin))
         upload, reserved = await self.database.write_relaxed(blobs.reserve, begin, digest, len(content))
-        return _Session(upload, Place(*reserved) if reserved else None)
+        return Session(upload, Place(*reserved) if reserved else None)
 
-    async def _take_over(self, session: "_Session") -> None:
+    async def _take_over(self, session: Session) -> None:
         """Copy what counts from where a writer may still be writing. A copy that fails never becomes the session's."""
         upload = session.upload
         if upload.taken_over_from and upload.offset:
@@ -289,7 +263,7 @@ class Uploads:
         if chunk.window and chunk.window[0] != upload.offset:
             raise UploadOutOfOrder(headers={"Range": progress(upload.offset)})
 
-    async def _check_room(self, session: "_Session", chunk: Chunk, digest: Digest | None) -> None:
+    async def _check_room(self, session: Session, chunk: Chunk, digest: Digest | None) -> None:
         """Refuse what the quotas have no room for before it is sent, as far as that is known; the commit decides.
 
         What is counted already below every prefix that is full may be pushed all the same. Raises QuotaExceeded.
@@ -304,7 +278,7 @@ class Uploads:
             session.allowance = await self.database.read(quotas.allowance_for, upload.repository, digest)
         session.check_room(size)
 
-    async def _receive(self, session: "_Session", chunk: Chunk, *, keep_partial: bool) -> None:
+    async def _receive(self, session: Session, chunk: Chunk, *, keep_partial: bool) -> None:
         """Store the chunk, durably, and move the session's offset; on an error, as far as `keep_partial` says.
 
         Durably also for a chunk in the middle: the row tells their digest, and after a power cut it must not tell
@@ -318,7 +292,7 @@ class Uploads:
         try:
             async with self.store.writer(upload.location, upload.offset, hasher) as writer:
                 try:
-                    async for piece in chunk.body or _nothing():
+                    async for piece in chunk.body or nothing():
                         session.check_room(writer.size + len(piece), growing=chunk.length is None)
                         await self.space.take(len(piece))
                         await writer.write(piece)
@@ -352,14 +326,14 @@ class Uploads:
             else:
                 await self.store.delete(upload.location)
 
-    async def _renew(self, session: "_Session") -> None:
+    async def _renew(self, session: Session) -> None:
         now = time.monotonic()
         if now - session.renewed > self.settings.claim.total_seconds() / 3:
             session.renewed = now
             upload = session.upload
             await self.database.write_relaxed(uploads.renew, upload.id, upload.fence, self.settings.claim)
 
-    async def _release(self, session: "_Session") -> None:
+    async def _release(self, session: Session) -> None:
         upload = session.upload
         session.closed = True
         await self.database.write_relaxed(
@@ -370,9 +344,7 @@ class Uploads:
             hashed=upload.hashed,
         )
 
-    async def _finish(
-        self, session: "_Session", digest: Digest, chunk: Chunk, content: bytes | None, actor: str
-    ) -> Blob:
+    async def _finish(self, session: Session, digest: Digest, chunk: Chunk, content: bytes | None, actor: str) -> Blob:
         before = session.upload
         publication = Publication(
             self.database, self.imports, self.presence, digest, actor, self.settings.promise, session.place
@@ -391,7 +363,7 @@ class Uploads:
         self._hashers.held.pop(before.id, None)
         return blob
 
-    async def _finish_small(self, session: "_Session", publication: Publication, content: bytes) -> Blob:
+    async def _finish_small(self, session: Session, publication: Publication, content: bytes) -> Blob:
         """All of the blob came with this request: written once, to where it stays."""
         digest = publication.digest
         hasher = Hasher(digest.algorithm)
@@ -406,11 +378,11 @@ class Uploads:
         return commit.blob
 
     async def _finish_stored(
-        self, session: "_Session", publication: Publication, chunk: Chunk, content: bytes | None
+        self, session: Session, publication: Publication, chunk: Chunk, content: bytes | None
     ) -> Blob:
         """The bytes came with several requests, or are many: they are gathered in the session's own location."""
         if content:
-            chunk = replace(chunk, body=_once(content))
+            chunk = replace(chunk, body=once(content))
         await self._receive(session, chunk, keep_partial=False)
         upload = session.upload
         received = await self._digest(upload, publication.digest.algorithm)
@@ -439,42 +411,6 @@ class Uploads:
         finally:
             reader.close()
         return hasher.digest()
-
-
-@dataclass(slots=True)
-class _Session:
-    """A claimed session while one request works on it."""
-
-    upload: Upload
-    place: Place | None = None
-    """Where its bytes will be a blob, once that is settled."""
-    renewed: float = field(default_factory=time.monotonic)
-    closed: bool = False
-    """Whether the row has been released or committed already."""
-    allowance: Allowance | None = None
-    """What its bytes may come to; None: any number."""
-
-    def check_room(self, size: int, *, growing: bool = False) -> None:
-        """Raises QuotaExceeded when so many bytes, or more, do not fit. Asks nobody: the commit does."""
-        if self.allowance is not None and size > self.allowance.free:
-            raise self.allowance.refusal(None if growing else size)
-
-    def moved(self, offset: int, hasher: Hasher | None) -> None:
-        """The store holds `offset` bytes now."""
-        if offset == self.upload.offset:
-            return  # and what was known of their digest, by whichever worker, stays known
-        known = hasher.digest() if hasher and hasher.size == offset else None
-        self.upload = replace(self.upload, offset=offset, hashed=known)
-
-
-async def _once(content: bytes) -> AsyncIterator[bytes]:
-    yield content
-
-
-async def _nothing() -> AsyncIterator[bytes]:
-    empty: tuple[bytes, ...] = ()
-    for piece in empty:
-        yield piece
 
 
 def progress(offset: int) -> str:
