@@ -92,7 +92,7 @@ def _command(field: Field, yard: Yard, server: Server, *options: str, says: str)
     """`stackyard gc`, with what it costs the server."""
     before = server.process.cpu()
     cost, said = collecting.command(field.programs.stackyard, "gc", *options, *_options(yard))
-    _require(f"{says} {yard.store.garbage_blobs} blobs" in said, said)
+    _require(f"{says} {yard.store.garbage_blobs:,} blobs" in said, said)
     return Cost(cost.seconds, cost.cpu + server.process.cpu() - before)
 
 
