@@ -116,6 +116,7 @@ class Yard:
         for ending in ("-wal", "-shm"):
             self.database.with_name(self.database.name + ending).unlink(missing_ok=True)
         shutil.copyfile(self.folder / "kept.db", self.database)
+        scripted.know(self.data)
 
     def missing(self, blobs: Sequence[str]) -> int:
         """How many of these digests have no bytes."""
@@ -137,6 +138,7 @@ async def make(
         pass  # it has made the database
     scripted.write_files(store, yard.data, links=links, kept=kept)
     scripted.write_rows(store, yard.data)
+    scripted.know(yard.data)
     yard.hold(on=True)
     yard.reference.write_text(yard.config.read_text())
     with yard.served() as server:

@@ -5,6 +5,7 @@ neighbour, and names one layer that every image of the whole store names. So a r
 deleting its first ten images makes garbage of exactly a hundred of them, and of the bytes of ten manifests.
 """
 
+import json
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,10 @@ _DAY = 86_400_000_000  # microseconds
 _ACTOR = "anonymous"
 _PATIENCE = 60  # seconds
 
+_KNOW = (
+    "INSERT INTO lease (name, fence, state) VALUES ('presence', 1, ?) "
+    "ON CONFLICT (name) DO UPDATE SET state = excluded.state"
+)
 _INSERTS = {
     "repository": "(id, name, listed, created_at) VALUES (?, ?, 1, ?)",
     "blob": "(digest, copy, location, size, state, created_at) VALUES (?, 0, ?, ?, 'live', ?)",
@@ -193,6 +198,17 @@ def write_rows(store: Store, data: Path) -> None:
                 connection.executemany(f"INSERT INTO {table} {_INSERTS[table]}", rows)
         connection.execute("COMMIT")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def know(data: Path) -> None:
+    """What the rows tell of is taken to be there, as if the server had looked."""
+    with connect(data / _DATABASE) as connection:
+        connection.execute(_KNOW, (json.dumps({"turn": 1, "folders": _times(data / _ROOT / "blobs")}),))
+
+
+def _times(blobs: Path) -> dict[str, int]:
+    """When each folder of blobs changed last."""
+    return {f"{each.parent.name}/{each.name}": each.stat().st_mtime_ns for each in blobs.glob("*/*")}
 
 
 @contextmanager

@@ -41,9 +41,9 @@ async def _large(field: Field) -> Yard:
     """The store that is ours alone: everything at its defaults, but that what was deleted may go at once."""
     if _LARGE not in field.yards:
         folder, store = field.folder / _LARGE, Store(field.profile.large)
-        field.yards[_LARGE] = await collecting.make(
-            store, folder, field.programs, links=_LINKED, kept=False, more=_SHORT_UNDO
-        )
+        yard = await collecting.make(store, folder, field.programs, links=_LINKED, kept=False, more=_SHORT_UNDO)
+        yard.keep_rows()
+        field.yards[_LARGE] = yard
     return field.yards[_LARGE]
 
 
@@ -182,7 +182,8 @@ async def _beside(field: Field) -> dict[str, Measurement]:
                 await collecting.switch(yard, on=collects)
                 before = yard.progress()
                 took = load.paced(server, paths, _TURN, rate=_RATE, connections=_CONNECTIONS)
-                _require((yard.progress() != before) is collects, "the collection did not do what it was to do")
+                after = yard.progress()
+                _require((after != before) is collects, f"collecting is to be {collects}: {before}, {after}")
                 slow[collects] = _p99(took)
             note(f"    p99 {1e3 * slow[False]:.2f} ms, {1e3 * slow[True]:.2f} ms beside the collection")
             measured.values.append(slow[True] / slow[False])
@@ -192,6 +193,7 @@ async def _beside(field: Field) -> dict[str, Measurement]:
 
 async def _free_large(field: Field) -> dict[str, Measurement]:
     yard = await _large(field)
+    yard.restore()
     measured = Measurement()
     with yard.served() as server:
         _ask(yard, server)  # the API is loaded by who asks first

@@ -72,6 +72,16 @@ async def test_nobody_doubts_where_nothing_changed(volume: Volume) -> None:
     assert not registry.presence.doubtful
 
 
+async def test_what_changes_after_a_start_without_doubt_is_our_own_work_and_not_looked_through(volume: Volume) -> None:
+    registry = await volume.start()
+    volume.lose(GONE)
+
+    await volume.background(registry)
+
+    assert await volume.damaged() == []
+    assert not (await volume.start()).presence.doubtful
+
+
 async def test_a_client_that_asks_is_not_told_that_a_gone_blob_is_here(volume: Volume) -> None:
     volume.lose(GONE)
     registry = await volume.start()

@@ -59,6 +59,7 @@ class Presence:
         if self.files is not None:
             turn, known = _parsed(await self.database.read(leases.state, LEASE))
             self._turn, self.doubtful = turn, known != await _times(self.files)
+            self._looked = not self.doubtful
 
     async def settle(self, digests: Iterable[Digest]) -> None:
         """Of these blobs none is shown that is not there. To be awaited while `doubtful`, before a push needs them."""
