@@ -26,6 +26,7 @@ BOB = Principal(Kind.USER, "bob")
         ("*/app", ["a/app"], ["app", "a/b/app"]),
         ("**/app", ["app", "a/app", "a/b/app"], ["a/myapp", "app/x"]),
         ("a/**/b", ["a/b", "a/x/b", "a/x/y/b"], ["a/xb", "a", "ab"]),
+        ("a**/b", ["a/b", "ax/b", "a/x/b"], ["ab", "b", "axb"]),
         ("a*/b-*", ["a/b-1", "abc/b-x"], ["a/b/b-1", "a/b"]),
         ("a.b", ["a.b"], ["axb"]),
     ],

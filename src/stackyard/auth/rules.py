@@ -1,6 +1,6 @@
 """Rules: who may do what on which repositories, and how the one that counts is found.
 
-- `*` in a repository glob stays within one path component, `**` crosses them, `**/` also stands for no component.
+- `*` in a repository glob stays within one path component, `**` crosses them, `**/` before one also stands for none.
 - The most specific glob decides: an exact name before any wildcard, then the one with the most characters before its
   first wildcard. Rules of equal rank, of the user and of its groups, unite.
 - Nothing matches: nothing is allowed. A rule without actions takes away what a broader one gives.

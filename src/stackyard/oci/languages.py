@@ -11,7 +11,7 @@ from typing import Protocol
 
 from stackyard.oci import names, regexes
 from stackyard.oci.automata import CHARACTERS, TAG_CHARACTERS, Automaton, Piece, State, TooEntangled, representatives
-from stackyard.oci.patterns import REGEX
+from stackyard.oci.patterns import REGEX, WILDCARD
 
 _FAR = 1_000_000  # steps, a second at most; rules that a person writes need some thousands
 
@@ -52,7 +52,7 @@ class AnyOf(Automaton):
 
 def _glob(glob: str, *, tags: bool) -> Piece:
     def add(automaton: Automaton, here: int) -> int:
-        for part in re.findall(r"\*\*/|\*\*|.", glob):
+        for part in re.findall(rf"{WILDCARD}|.", glob):
             before, here = here, automaton.add()
             if part == "**/":
                 within = automaton.add()

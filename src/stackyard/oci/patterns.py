@@ -1,6 +1,7 @@
 """Patterns for names of repositories and tags, as an administrator writes them into rules.
 
-- In a glob for repositories `*` stays within one path component, `**` crosses them, `**/` also stands for no component.
+- In a glob for repositories `*` stays within one path component, `**` crosses them, and `**/` before a component also
+  stands for none.
 - In a glob for tags `*` stands for anything.
 - `re:` before a tag's pattern makes it a regular expression in RE2's syntax, which has to match the whole tag.
 
@@ -16,7 +17,8 @@ from typing import Protocol
 REGEX = "re:"
 _REPOSITORY_GLOB = re.compile(r"[a-z0-9._*-]+(?:/[a-z0-9._*-]+)*", re.ASCII)
 _TAG_GLOB = re.compile(r"[A-Za-z0-9._*-]+", re.ASCII)
-_WILDCARD = re.compile(r"(\*\*/|\*\*|\*)")
+WILDCARD = r"(?:\A|(?<=/))\*\*/|\*\*|\*"
+_WILDCARD = re.compile(f"({WILDCARD})")
 _LONGEST = 512
 """Characters of a tag's pattern."""
 
