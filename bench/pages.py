@@ -25,6 +25,8 @@ Stackyard beside Debian's docker-registry on one machine, in one run; nginx, whi
 - PSS is memory in which pages shared between processes count once. For the last two cases it is the memory before.
 - All servers have their access log off and log errors only, except in the row that says defaults. Both registries use
   the same config file, docker-registry with the in-memory cache that its package and image switch on.
+- Where nothing is pushed meanwhile, Stackyard answers what it was asked before from memory: each request looks whether
+  anything was committed since, by anybody, and reads again if so.
 - Nothing is switched off: pushed bytes and rows are on the disk before the answer.
 - Manifests are 1.5 KiB. Small answers are asked for by wrk over 32 connections, HEAD by an epoll loop over as many,
   blobs by four connections that read and drop the bytes (over TLS they offer the ciphers in the order in which docker

@@ -82,6 +82,7 @@ class Ballasted:
         self.read = database.read
         self.survey = database.survey
         self.fetch = database.fetch
+        self.version = database.version
         self.reads_in_place = database.reads_in_place
         self.close = database.close
 

@@ -56,6 +56,13 @@ class Database(Protocol):
         """The first row of a prepared read, or None. The cheapest way to ask: no transaction, no function."""
         ...
 
+    def version(self) -> object:
+        """Equal to an earlier one only if nothing was committed in between, by whomever; None where nobody can say.
+
+        Costs next to nothing.
+        """
+        ...
+
     async def close(self) -> None:
         """Let writes under way end, then let go of threads and connections."""
         ...

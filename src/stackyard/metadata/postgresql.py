@@ -118,6 +118,10 @@ class PostgreSQLDatabase:
             row = await self._pool.fetchrow(sql, *[find(values) for find in finders])
         return None if row is None else tuple(row)
 
+    def version(self) -> object:
+        """See `Database`. Only a question to the server could tell."""
+        return None
+
     async def close(self) -> None:
         """See `Database`."""
         await self._pool.close()

@@ -24,6 +24,7 @@ from stackyard.metadata.driver import DatabaseError
 from stackyard.metadata.driver import module as dbapi
 from stackyard.metadata.errors import BadDatabaseURL, CannotStart, DatabaseFull, SchemaMissing, SQLiteTooOld
 from stackyard.metadata.filesystems import check_folder
+from stackyard.metadata.logindex import LogIndex
 from stackyard.metadata.logsync import LogSync
 from stackyard.metadata.prepared import DRIVER, Prepared, Row
 from stackyard.metadata.writelock import WriteLock
@@ -188,6 +189,7 @@ class SQLiteDatabase:
         self._driver: Any = self._reader.connection.driver_connection
         self._connection = connect(path, write=True)
         self._log = LogSync(path)
+        self._index = LogIndex.open(path)
         # The log's name, too, has to survive a power cut; SQLite would see to that in a sync of its own.
         _sync_folder(path.absolute().parent)
         self._writer = Writer(self._connection, self._lock, self._log)
@@ -218,6 +220,10 @@ class SQLiteDatabase:
         except DatabaseError as error:
             raise explained(error) from error
 
+    def version(self) -> object:
+        """See `Database`."""
+        return self._index.version() if self._index else None
+
     async def close(self) -> None:
         """See `Database`."""
         await self._writer.close()
@@ -226,9 +232,12 @@ class SQLiteDatabase:
         with closing(self._lock), self._lock:
             disconnect(self._reader)
             disconnect(self._connection)
+            if self._index:
+                self._index.close()
 
 
 def _survey(path: Path, function: Callable[[Connection], T]) -> T:
+    index = LogIndex.open(path)  # it may last longer than the database is used
     connection = connect(path, write=False)
     try:
         driver: Any = connection.connection.driver_connection
@@ -240,6 +249,8 @@ def _survey(path: Path, function: Callable[[Connection], T]) -> T:
         raise explained(error) from error
     finally:
         disconnect(connection)
+        if index:
+            index.close()
 
 
 def _call(function: Function[P, T], *args: P.args, **kwargs: P.kwargs) -> Callable[[Connection], T]:

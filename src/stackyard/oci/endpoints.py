@@ -6,6 +6,7 @@ even components called `blobs` or `manifests`, so a path is read from its end, n
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 from urllib.parse import parse_qsl
 
@@ -26,6 +27,8 @@ from stackyard.oci.errors import (
 # The spec asks for at least ten; more than this in one request is a mistake or an attack.
 MAX_TAG_PARAMETERS = 100
 MAX_QUERY_LENGTH = 16_384
+_SHORT = 400  # characters: nearly all are, and so those that are remembered take little memory
+_READS = ("GET", "HEAD")
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +181,12 @@ def parse(method: str, path: str, query: bytes) -> Endpoint:
         Unsupported: It has not this method; the answer carries `Allow`.
         NameInvalid, TagInvalid, DigestInvalid, PaginationInvalid, BadRequest …: By the part that is wrong.
     """
+    if not query and len(path) <= _SHORT and method in _READS:
+        return _parse_again(method, path)
+    return _parse(method, path, query)
+
+
+def _parse(method: str, path: str, query: bytes) -> Endpoint:
     kind, repository, last = _split(path)
     methods = _METHODS.get(kind)
     if methods is None:
@@ -188,6 +197,12 @@ def parse(method: str, path: str, query: bytes) -> Endpoint:
     if kind not in _NAMELESS:
         names.check_repository(repository)
     return make(repository, last, _parameters(query) if query else [])
+
+
+@lru_cache(maxsize=2_048)
+def _parse_again(method: str, path: str) -> Endpoint:
+    """As `_parse`, of what many clients ask for again and again."""
+    return _parse(method, path, b"")
 
 
 def _split(path: str) -> tuple[str, str, str]:

@@ -1,7 +1,7 @@
 """Blobs: find, read, mount, delete."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from sqlalchemy import Connection
@@ -13,15 +13,17 @@ from stackyard.oci.digests import Digest
 from stackyard.oci.errors import BlobUnknown, Unsupported
 from stackyard.registry.guards import TagGuard
 from stackyard.registry.presence import Presence
+from stackyard.registry.remembered import Remembered
 from stackyard.registry.rules import Rules
 from stackyard.registry.settings import Settings
 from stackyard.storage.driver import BlobReader, BlobStore, LocationGone
 
 # How many repositories are asked for when a mount names no source: enough for any base image, bounded for all.
 _HOLDERS = 100
+_REMEMBERED = 10_000  # blobs
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Blobs:
     """The blobs of every repository. A digest is no capability: each method needs the repository that links it."""
 
@@ -30,10 +32,16 @@ class Blobs:
     settings: Settings
     rules: Rules
     presence: Presence
+    _found: Remembered[Blob] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._found = Remembered(self.database, _REMEMBERED)
 
     async def find(self, repository: str, digest: Digest) -> Blob:
         """The blob, where this repository links it. Raises BlobUnknown."""
-        return (await self._find(repository, digest))[0]
+        key, found = (repository, digest), self._found.now()
+        blob = found.get(key)
+        return blob or self._found.keep(found, key, (await self._find(repository, digest))[0])
 
     async def promise(self, repository: str, digest: Digest) -> Blob:
         """As `find`, and keep the blob from collection for the promise span: a client will now skip its upload.

@@ -17,8 +17,11 @@ from stackyard.registry import expiry
 from stackyard.registry.blobs import Blobs
 from stackyard.registry.expiry import NOTHING, Inside
 from stackyard.registry.guards import TagGuard
+from stackyard.registry.remembered import Remembered
 from stackyard.registry.rules import Rules
 from stackyard.registry.settings import Settings
+
+_REMEMBERED = 10_000  # tags and digests
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +69,18 @@ class Manifests:
     blobs: Blobs
     rules: Rules
     payloads: Payloads = field(default_factory=Payloads)
+    _found: Remembered[Stored] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._found = Remembered(self.database, _REMEMBERED)
 
     async def find(self, repository: str, reference: str) -> Stored:
         """What a tag or a Digest stands for. Raises ManifestUnknown."""
+        key, found = (repository, reference), self._found.now()
+        stored = found.get(key)
+        return stored or self._found.keep(found, key, await self._find(repository, reference))
+
+    async def _find(self, repository: str, reference: str) -> Stored:
         if isinstance(reference, Digest):
             row = await self.database.fetch(manifests.STAT, repository, reference)
             if row is not None:
