@@ -53,6 +53,9 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     field = Field(Path(tempfile.mkdtemp(prefix="field-", dir=_BUILD)), profile, programs, kinds)
     try:
+        if profile is FULL:
+            note("filling the page cache")
+            machine.fill_page_cache(field.folder)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             outcomes = runner.run(_measure(field, chosen, page))
         result = _result(field, outcomes)

@@ -27,6 +27,8 @@ Stackyard beside Debian's docker-registry on one machine, in one run; nginx, whi
   the same config file, docker-registry with the in-memory cache that its package and image switch on.
 - Where nothing is pushed meanwhile, Stackyard answers what it was asked before from memory: each request looks whether
   anything was committed since, by anybody, and reads again if so.
+- Before all, free memory is filled with cached pages of a file of holes: on a machine that has just booted each new
+  page is fetched from the host, which costs more than writing to it.
 - Nothing is switched off: pushed bytes and rows are on the disk before the answer.
 - Manifests are 1.5 KiB. Small answers are asked for by wrk over 32 connections, HEAD by an epoll loop over as many,
   blobs by four connections that read and drop the bytes (over TLS they offer the ciphers in the order in which docker
@@ -79,9 +81,9 @@ What collecting, importing and counting cost; collecting beside Debian's docker-
 - Deciding is a dry run. Stackyard's is a job of a server that runs, from its start until its result is stored.
   docker-registry has no such thing: its is the command `garbage-collect --dry-run`, all of which is the walk. The rows
   about commands are `stackyard gc` asking the same server; nearly all of that is Python starting.
-- Freeing is from there until all bytes are gone. A second or two of Stackyard's time is waiting for readers, for which
-  `stackyard.gc.linger` is at its least, 1s; on the large store it is at its default, and a minute passes in which
-  nothing is done. What that waiting costs docker-registry is that it may not serve at all meanwhile, or only reads.
+- Freeing is from there until all bytes are gone. `stackyard.gc.linger` is 0s for it, as docker-registry waits for no
+  reader either (and may not serve meanwhile, or only reads); on the large store it is at its default, and a minute
+  passes in which nothing is done.
 - Of the large store only the garbage's bytes lie on the disk, for collection looks at no other file; its rows are all
   there.
 - Everything is in the page cache, as the runs before have read it: docker-registry's walk is at its best.

@@ -17,7 +17,7 @@ from bench.wire import Unexpected
 _OURS, _COMMAND, _THEIRS = str(Kind.STACKYARD), "command", str(Kind.REFERENCE)
 _BOTH, _LARGE = "both", "large"
 _LINKED = 10  # images per repository of the large store that Distribution's view shows: those that go
-_SHORT_LINGER = {"stackyard": {"gc": {"linger": "1s"}}}
+_SHORT_LINGER = {"stackyard": {"gc": {"linger": "0s"}}}
 _SHORT_UNDO = {"stackyard": {"gc": {"undo": "1s"}}}
 _RATE, _CONNECTIONS, _PULLED = 1000, 16, 200
 _TURN = 5.0  # seconds

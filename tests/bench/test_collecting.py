@@ -19,7 +19,7 @@ REFERENCE = shutil.which("docker-registry")
 
 async def yard(store: Store, folder: Path, *, links: int) -> Yard:
     programs = Programs(STACKYARD, Path(REFERENCE or ""), Path())
-    made = await collecting.make(store, folder, programs, links=links, more={"stackyard": {"gc": {"linger": "1s"}}})
+    made = await collecting.make(store, folder, programs, links=links, more={"stackyard": {"gc": {"linger": "0s"}}})
     made.hold(on=False)
     return made
 

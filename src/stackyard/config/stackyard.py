@@ -117,9 +117,10 @@ class Collection(Section):
     undo: Duration = option(
         timedelta(days=7), "How long what was deleted or overwritten can be restored before its bytes go."
     )
-    linger: Annotated[Duration, _at_least(timedelta(seconds=1), "1s, the least")] = option(
+    linger: Duration = option(
         timedelta(seconds=60),
-        "How long the bytes of a blob that is collected stay after it was last shown, for downloads that just begin.",
+        "How long the bytes of a blob that is collected stay after it was last shown, for downloads that just begin; "
+        "without it, those are told that it is gone.",
     )
     untagged: LongSpan = option(
         timedelta(0),

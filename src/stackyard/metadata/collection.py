@@ -185,7 +185,8 @@ def mark_all(c: Connection, digests: Sequence[str], *, readers: timedelta = READ
     """Mark what nothing needs of these digests' blobs as `deleting`: readers no longer see it.
 
     Args:
-        readers: How long bytes outlive their mark, for those who saw the row just before.
+        readers: How long bytes outlive their mark, for those who saw the row just before; with none they are doomed at
+            once.
     """
     digests = sorted(digests)
     rows: dict[str, list[Row]] = {digest: [] for digest in digests}
@@ -194,15 +195,20 @@ def mark_all(c: Connection, digests: Sequence[str], *, readers: timedelta = READ
     there = Counter(_ALL_BLOBS.column(c, digests=digests))
     shown = [digest for digest, found in rows.items() if any(row[1] in ("live", "quarantined") for row in found)]
     needed = set(_NEEDED_BLOBS.column(c, digests=shown)) if shown else set()
-    unneeded: list[int] = []
+    marked: list[Doomed] = []
     looks = {}
     for digest, found in rows.items():
-        ids, again, doomed = _judge_blobs(found, is_needed=digest in needed)
-        unneeded += ids
-        waits = [*again, *([readers or SOON] if ids else []), *([BUSY_SPAN] if len(found) < there[digest] else [])]
-        looks[digest] = Look(len(ids), min(waits, default=AT_ONCE), doomed=tuple(doomed))
-    if unneeded:
-        _MARK_BLOBS.run(c, blob_ids=unneeded)
+        unneeded, again, doomed = _judge_blobs(found, is_needed=digest in needed)
+        marked += unneeded
+        if not readers:
+            doomed += unneeded
+        if unneeded and readers:
+            again.append(readers)
+        if len(found) < there[digest]:
+            again.append(BUSY_SPAN)
+        looks[digest] = Look(len(unneeded), min(again, default=AT_ONCE), doomed=tuple(doomed))
+    if marked:
+        _MARK_BLOBS.run(c, blob_ids=[one.blob_id for one in marked])
     return looks
 
 
@@ -211,9 +217,11 @@ def mark_blobs(c: Connection, digest: str, *, readers: timedelta = READER_SPAN) 
     return mark_all(c, [digest], readers=readers)[digest]
 
 
-def _judge_blobs(rows: Sequence[Row], *, is_needed: bool) -> tuple[list[int], list[timedelta], list[Doomed]]:
+def _judge_blobs(rows: Sequence[Row], *, is_needed: bool) -> tuple[list[Doomed], list[timedelta], list[Doomed]]:
     """Of the blobs of one digest: those to mark, when to look again at others, and those whose readers are gone."""
-    unneeded, again, doomed = [], [], []
+    unneeded: list[Doomed] = []
+    again: list[timedelta] = []
+    doomed: list[Doomed] = []
     is_live = any(row[1] == "live" for row in rows)
     for blob_id, state, location, size, pending_left, readers_left in rows:
         if state == "deleting" and readers_left <= 0:
@@ -223,7 +231,7 @@ def _judge_blobs(rows: Sequence[Row], *, is_needed: bool) -> tuple[list[int], li
         elif state == "pending" and pending_left > 0:
             again.append(span(pending_left))
         elif state == "pending" or (state == "quarantined" and is_live) or not is_needed:
-            unneeded.append(blob_id)
+            unneeded.append(Doomed(blob_id, location, size))
     return unneeded, again, doomed
 
 
@@ -292,8 +300,9 @@ def erase_manifest(c: Connection, repository_id: int, manifest_id: int, digest: 
         quotas.discharge(c, quotas.account(c, repository_id), [digest])
 
 
-def forget_blobs(c: Connection, doomed: Iterable[Doomed]) -> None:
-    """Remove the rows of blobs whose bytes are gone. Their locations stay used up: a tombstone remembers.
+def forget_blobs(c: Connection, doomed: Iterable[Doomed]) -> list[int]:
+    """Remove the rows of blobs whose bytes are gone; which there were. Their locations stay used up: a tombstone
+    remembers.
 
     Another collector may have removed the row before, and SQLite gives the number of a last row again. Only the
     location is never given twice.
@@ -301,8 +310,10 @@ def forget_blobs(c: Connection, doomed: Iterable[Doomed]) -> None:
     locations = {one.blob_id: one.location for one in doomed}
     rows = [row for row in _LOCK_DELETING.all(c, blob_ids=sorted(locations)) if row[3] == locations[row[0]]]
     _BURY.many(c, [{"digest": digest, "next_copy": copy + 1} for _, digest, copy, _ in rows])
-    _DROP_BLOBS.run(c, blob_ids=[row[0] for row in rows])
+    dropped = [row[0] for row in rows]
+    _DROP_BLOBS.run(c, blob_ids=dropped)
     follow.add_all(c, 0, "blob", [row[1] for row in rows])
+    return dropped
 
 
 def count_marked(c: Connection, *, readers: timedelta) -> int:
