@@ -190,6 +190,22 @@ def test_without_a_server_the_same_words_do_the_same(registry: Running) -> None:
     assert (asked.returncode, kept, healed) == (2, 404, BLOB)
 
 
+def test_without_a_server_no_reader_is_waited_for(tmp_path: Path) -> None:
+    registry = stackyard.start({"stackyard": {"gc": {"promise": "10s", "linger": "1h"}, "workers": 1}}, folder=tmp_path)
+    push(registry, "team/app")
+    deleted = verb(registry, "repo", "delete", "team/app", "--yes")
+    registry.stop()
+    blobs = registry.data / "docker/registry/v2/blobs"
+    assert list(blobs.rglob("data"))
+
+    wait_until(
+        lambda: verb(registry, "gc", "--grace", "0").returncode == 0 and not list(blobs.rglob("data")),
+        "the promise to be over",
+    )
+
+    assert deleted.returncode == 0
+
+
 def test_without_anybody_to_ask_nothing_is_deleted(registry: Running) -> None:
     push(registry, "team/app")
 

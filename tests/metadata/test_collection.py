@@ -2,14 +2,17 @@
 
 import asyncio
 import random
+from datetime import timedelta
 
 from sqlalchemy import Connection, select
 from tests.metadata import checks
-from tests.metadata.making import ACTOR, NOTHING, drop_link, drop_manifest, forget, layer, mark, push, pushed, put
+from tests.metadata.making import ACTOR, HOUR, NOTHING, drop_link, drop_manifest, forget, layer, mark, push, pushed, put
 
 from stackyard.metadata import blobs, manifests
+from stackyard.metadata.collection import Look, forget_blobs, mark_blobs
 from stackyard.metadata.database import Database
 from stackyard.metadata.errors import BlobVanished
+from stackyard.metadata.repositories import find_account
 from stackyard.metadata.schema import blob, due
 from stackyard.oci.digests import Digest
 from stackyard.oci.errors import ManifestBlobUnknown
@@ -46,6 +49,34 @@ async def test_nothing_that_a_row_names_goes_while_all_push_delete_and_collect(d
     await asyncio.gather(*(client(number) for number in range(4)), collector(), collector())
 
     assert await database.read(checks.broken_promises) == []
+
+
+async def test_bytes_that_no_reader_is_waited_for_are_doomed_by_the_look_that_marks_them(database: Database) -> None:
+    digest = Digest.of(CONTENTS[0])
+    await database.write(push, "a", CONTENTS[0], promise=NOTHING)
+    assert await database.write(_drop_link, "a", digest)
+
+    waited = await database.write(_undone, digest, HOUR)
+    (first,) = (await database.write(mark_blobs, digest, readers=NOTHING)).doomed
+    (again,) = (await database.write(mark_blobs, digest, readers=NOTHING)).doomed
+
+    assert (waited.gone, waited.again, waited.doomed) == (1, HOUR, ())
+    assert first == again
+    assert await database.write(forget_blobs, [first]) == [first.blob_id]
+    assert await database.write(forget_blobs, [again]) == []
+
+
+def _drop_link(c: Connection, repository: str, digest: Digest) -> bool:
+    account = find_account(c, repository)
+    return account is not None and drop_link(c, account.repository_id, digest)
+
+
+def _undone(c: Connection, digest: str, readers: timedelta) -> Look:
+    """What the look comes to, without doing it."""
+    savepoint = c.begin_nested()
+    look = mark_blobs(c, digest, readers=readers)
+    savepoint.rollback()
+    return look
 
 
 async def test_what_nothing_needs_goes_to_the_last_row(database: Database) -> None:

@@ -135,6 +135,5 @@ def _doom(c: Connection, digests: Iterable[str]) -> list[tuple[str, Doomed]]:
     """Mark, and see at once what was marked: a purge waits for no reader."""
     found = []
     for digest in digests:
-        collection.mark_blobs(c, digest, readers=_AT_ONCE)
         found += [(digest, one) for one in collection.mark_blobs(c, digest, readers=_AT_ONCE).doomed]
     return found

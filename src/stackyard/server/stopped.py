@@ -5,6 +5,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from stackyard.api.mount import Application, Mount, Receive, Scope, Send
@@ -56,6 +57,8 @@ class Stopped:
     async def api(self) -> AsyncIterator[Application]:
         """The admin API, which takes everything for the work of who started this process."""
         opened = await open_registry(self.config, self.database_url, workers=1)
+        if self.database_url.startswith("sqlite:"):
+            opened.registry.collection.linger = timedelta()  # nobody reads: a server would have answered instead
         mount = Mount(opened.registry, opening.open_access(AccessSettings()))
 
         async def application(scope: Scope, receive: Receive, send: Send) -> None:
