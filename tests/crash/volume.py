@@ -37,7 +37,11 @@ class Volume:
         return set((self.root / layout.UPLOADS).iterdir())
 
     def check_rows(self) -> None:
-        """The database is sound, and no row promises what is not there (invariants 1 and 3)."""
+        """The database is sound, and no row promises what is not there (invariants 1 and 3).
+
+        What was written last may have come with the stop: manifests' bytes, for Distribution.
+        """
+        self.check_files()
         with contextlib.closing(sqlite.connect(str(self.root / layout.DATABASE))) as database:
             assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
             live = database.execute("SELECT digest, location, size FROM blob WHERE state = 'live'").fetchall()
