@@ -25,6 +25,30 @@ _LOCK_TO_RESTORE = Prepared(
     .where(manifest.c.repository_id == bindparam("repository_id"), manifest.c.digest == bindparam("digest"))
     .with_for_update()
 )
+# Whoever is hiding one of these does so because what comes back here was not to be seen, and is waited for.
+_LOCK_CHILDREN = Prepared(
+    select(manifest.c.digest)
+    .where(
+        manifest.c.repository_id == bindparam("repository_id"),
+        manifest.c.digest.in_(
+            select(manifest_reference.c.digest)
+            .join(_parent, _parent.c.id == manifest_reference.c.manifest_id)
+            .where(
+                _parent.c.repository_id == bindparam("repository_id"),
+                _parent.c.digest == bindparam("digest"),
+                manifest_reference.c.kind == "child",
+            )
+        ),
+    )
+    .order_by(manifest.c.digest)
+    .with_for_update()
+)
+_LOCK_REFERRERS = Prepared(
+    select(manifest.c.digest)
+    .where(manifest.c.repository_id == bindparam("repository_id"), manifest.c.subject == bindparam("digest"))
+    .order_by(manifest.c.digest)
+    .with_for_update()
+)
 _hidden = (manifest.c.deleted_by.in_(BY_RULE), manifest.c.restorable_until > clock.now())
 _HIDDEN_CHILDREN = Prepared(
     select(manifest.c.digest)
@@ -90,6 +114,8 @@ def restore(
         QuotaExceeded: It does not fit any more.
     """
     repository_id = account.repository_id
+    _LOCK_CHILDREN.all(c, repository_id=repository_id, digest=digest)
+    _LOCK_REFERRERS.all(c, repository_id=repository_id, digest=digest)
     links: dict[str, int] = dict(_LOCK_UNCOUNTED.all(c, repository_id=repository_id, digest=digest))
     row = _LOCK_TO_RESTORE.one(c, repository_id=repository_id, digest=digest)
     if row is None:
