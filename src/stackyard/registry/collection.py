@@ -7,9 +7,10 @@ before has opened it are its bytes deleted, and then its row. Killed at any poin
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 import structlog
 from sqlalchemy import Connection
@@ -32,7 +33,7 @@ log = structlog.get_logger("stackyard.collection")
 INTERVAL = timedelta(seconds=5)
 _HEARTBEAT = 3600.0  # seconds between two looks at the clock while nothing is due
 _SHARE = 0.2  # of its time that the background takes at most, so that whoever pushes finds the way free
-_FEW, _MANY = 25, 200  # entries per transaction: in the background, and when somebody waits for the end
+_FEW, _MANY = 25, 500  # entries per transaction: in the background, and when somebody waits for the end
 _DELETIONS = 64  # between two looks at the lease
 _AT_A_TIME = 8  # of them in one thread: a change of thread costs as much as a deletion, and disks like company
 _FAILED_SPAN = timedelta(minutes=10)
@@ -174,7 +175,7 @@ class Collection:
                 await self._drain(lease, freed, style)
                 freed.untagged = len(loose) - await self.database.survey(unneeded.count_left, loose)
             if grace is not None:
-                await self._pass_over_all(lease, freed, style)
+                await self._pass(lease, freed, style, ahead=NO_GRACE)
             await self._drain(lease, freed, style)
             while await self._wait_for_readers(lease, style):
                 await self._drain(lease, freed, style)
@@ -210,17 +211,27 @@ class Collection:
     async def _drain(self, lease: Lease, freed: Freed, style: _Style) -> None:
         """Until nothing is due, or the turn is over."""
         end = time.monotonic() + style.turn.total_seconds()
-        while entries := await self.database.read(due.ready, limit=style.chunk):
-            await self._look(lease, entries, freed, style)
-            if time.monotonic() > end:
-                break
+        while await self._pass(lease, freed, style, end=end) and time.monotonic() < end:
+            pass
 
-    async def _pass_over_all(self, lease: Lease, freed: Freed, style: _Style) -> None:
-        """Every entry once, also those that are not due yet: a grace may make them so."""
-        last = FIRST
-        while entries := await self.database.read(due.ready, limit=style.chunk, ahead=NO_GRACE, after=last):
-            last = entries[-1]
-            await self._look(lease, entries, freed, style)
+    async def _pass(
+        self, lease: Lease, freed: Freed, style: _Style, *, ahead: timedelta = _AT_ONCE, end: float = math.inf
+    ) -> bool:
+        """Look once at every entry that is due within `ahead`, as long as there is time; whether there was any.
+
+        The bytes that one look gives free go while the next one looks.
+        """
+        last, deletions = FIRST, _Deletions()
+        try:
+            while entries := await self.database.read(due.ready, limit=style.chunk, ahead=ahead, after=last):
+                last = entries[-1]
+                await self._look(lease, entries, freed, style, deletions)
+                if time.monotonic() > end:
+                    break
+        finally:
+            await deletions.settle()
+        await style.tell(freed)
+        return last is not FIRST
 
     async def _wait_for_readers(self, lease: Lease, style: _Style) -> bool:
         """Sleep until marked bytes may go; False when there are none."""
@@ -229,11 +240,17 @@ class Collection:
             await asyncio.sleep(min(1.0, style.readers.total_seconds() + 0.002))
         return bool(marked)
 
-    async def _look(self, lease: Lease, entries: list[Entry], freed: Freed, style: _Style) -> None:
+    async def _look(
+        self, lease: Lease, entries: list[Entry], freed: Freed, style: _Style, deletions: "_Deletions"
+    ) -> None:
         began = time.monotonic()
-        looks = await lease.write(_collect, entries, style, self.undo)
+        # A power cut may take it back, and then it is done again.
+        looks = await lease.write_relaxed(_collect, entries, style, self.undo)
         freed.add(looks)
-        await self._delete(lease, looks, freed)
+        await deletions.settle()
+        deletions.begin(self._delete(lease, looks, freed))
+        if style.share < 1:
+            await deletions.settle()
         await style.tell(freed)
         await asyncio.sleep((time.monotonic() - began) * (1 / style.share - 1))
 
@@ -244,13 +261,14 @@ class Collection:
             return
         doomed = {one.blob_id: one for _, look in told for one in look.doomed}  # two entries may tell of one
         gone: dict[int, Doomed] = {}
+        await lease.write(_nothing)  # no power cut may show a blob again whose bytes are gone
         for batch in _parts(list(doomed.values()), _DELETIONS):
             lease.require()
             for deleted in await asyncio.gather(*map(self._delete_bytes, _parts(batch, _AT_A_TIME))):
                 gone.update((one.blob_id, one) for one in deleted)
-        await lease.write(_forget, told, gone)
-        freed.blobs += len(gone)
-        freed.size += sum(one.size for one in gone.values())
+        forgotten = await lease.write_relaxed(_forget, told, gone)
+        freed.blobs += len(forgotten)
+        freed.size += sum(gone[blob_id].size for blob_id in forgotten)
 
     async def _delete_bytes(self, doomed: Sequence[Doomed]) -> Sequence[Doomed]:
         """The blobs whose bytes are gone."""
@@ -264,20 +282,42 @@ class Collection:
         return doomed
 
 
+@dataclass(slots=True)
+class _Deletions:
+    """The one deletion of bytes that is under way."""
+
+    _task: asyncio.Task[None] | None = None
+
+    def begin(self, deletion: Coroutine[Any, Any, None]) -> None:
+        """Start it. None may be under way."""
+        self._task = asyncio.create_task(deletion)
+
+    async def settle(self) -> None:
+        """Wait for it. Raises what it does."""
+        task, self._task = self._task, None
+        if task:
+            await task
+
+
+def _nothing(c: Connection) -> None:
+    """Be durable, and all that was committed before."""
+
+
 def _collect(c: Connection, entries: list[Entry], style: _Style, undo: timedelta) -> dict[Entry, Look]:
     if hold := holds.current(c):
         raise Held(f"nothing is collected while {hold} needs everything to stay")
     return rounds.collect(c, entries, grace=style.grace, readers=style.readers, undo=undo, untagged=style.untagged)
 
 
-def _forget(c: Connection, batch: list[tuple[Entry, Look]], gone: Mapping[int, Doomed]) -> None:
-    collection.forget_blobs(c, gone.values())
+def _forget(c: Connection, batch: list[tuple[Entry, Look]], gone: Mapping[int, Doomed]) -> list[int]:
+    forgotten = collection.forget_blobs(c, gone.values())
     due.done(c, [entry for entry, _ in batch])
     waits = {
         entry: _FAILED_SPAN if any(one.blob_id not in gone for one in look.doomed) else look.again
         for entry, look in batch
     }
     due.add_again(c, {entry: wait for entry, wait in waits.items() if wait})
+    return forgotten
 
 
 def _parts(doomed: Sequence[Doomed], length: int) -> Iterable[Sequence[Doomed]]:
