@@ -18,6 +18,7 @@ from stackyard.config.shape import ROOT, bare
 
 Verdict: TypeAlias = Literal["honoured", "harmless", "refused"]
 
+_OTHER_NAME = "storage.s3aws."  # its keys are those of storage.s3
 _NAMES = {bool: "true or false", int: "number", str: "text", SecretStr: "secret", timedelta: "duration"}
 
 
@@ -36,7 +37,8 @@ def describe() -> list[Row]:
     """All keys: the honoured in the order of the file, then the harmless, then the refused."""
     old = Row("loglevel", "text", "", "The old name of log.level.", "honoured")
     others = (Row(rule.path, "", "", rule.sentence, "refused" if rule.refused else "harmless") for rule in RULES)
-    return [*_rows("", Config), old, *others]
+    rows = [*_rows("", Config), old, *others]
+    return [row for row in rows if not row.key.startswith(_OTHER_NAME)]
 
 
 def verdict_of(key: str) -> Verdict | None:

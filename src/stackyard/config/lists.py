@@ -56,12 +56,41 @@ def _refused(path: str, sentence: str, idle: Idle | None = None) -> Rule:
     return Rule(path, sentence, refused=True, idle=idle)
 
 
-_OTHER_STORE = "this server keeps its blobs on a file system; set storage.filesystem.rootdirectory instead"
+def _true(value: Tree, _: Mapping[str, Tree]) -> bool:
+    return value is None or (isinstance(value, str) and value.lower() in ("", "true", "yes", "on", "y", "1", "t"))
+
+
+def _private(value: Tree, _: Mapping[str, Tree]) -> bool:
+    return value in (None, "", "private")
+
+
+_COPIES = "not needed: what is copied within the store, and how, is not left to the configuration"
+_CLIENTS = "not needed: the connections to the store are looked after by themselves"
+_RETRIES = "not needed: what fails in passing at the store is tried again by itself"
+# Distribution's driver goes by either name, and so do its keys.
+_S3 = ("storage.s3", "storage.s3aws")
 
 HARMLESS = (
     _harmless("log.reportcaller", "log lines never name the source line"),
     _harmless("storage.cache", "not needed: what is looked up is in the database"),
     _harmless("storage.tag", "not needed: deleting a manifest finds its tags in the database"),
+    *(
+        _harmless(f"{driver}.{name}", _COPIES)
+        for driver in _S3
+        for name in ("multipartcopychunksize", "multipartcopymaxconcurrency", "multipartcopythresholdsize")
+    ),
+    *(
+        _harmless(f"{driver}.{name}", "see loglevel: debug logs each request to the store")
+        for driver in _S3
+        for name in ("logs3apirequests", "logs3apiresponseheaders")
+    ),
+    _harmless("storage.gcs.maxconcurrency", _CLIENTS),
+    _harmless("storage.gcs.disablekeepalives", _CLIENTS),
+    _harmless("storage.azure.connectionstring", "not read, as in Distribution: accountname and accountkey are"),
+    _harmless("storage.azure.max_retries", _RETRIES),
+    _harmless("storage.azure.retry_delay", _RETRIES),
+    _harmless("storage.azure.copy_status_poll_max_retry", _RETRIES),
+    _harmless("storage.azure.copy_status_poll_delay", _RETRIES),
     _harmless("http.debug.prometheus", "there are no metrics to serve at the debug address yet"),
     _harmless("http.http2", "HTTP/1.1 is spoken, which every registry client does"),
     _harmless("http.h2c", "HTTP/1.1 is spoken, which every registry client does"),
@@ -84,12 +113,34 @@ REFUSED = (
     _refused(
         "log.hooks", "no mail is sent; remove the hook or set disabled: true, and watch the log instead", _all_disabled
     ),
-    _refused("storage.s3", _OTHER_STORE),
-    _refused("storage.s3aws", _OTHER_STORE),
-    _refused("storage.gcs", _OTHER_STORE),
-    _refused("storage.azure", _OTHER_STORE),
-    _refused("storage.oss", _OTHER_STORE),
-    _refused("storage.swift", _OTHER_STORE),
+    *(
+        _refused(
+            f"{driver}.v4auth",
+            "requests are signed by version 4 only, which every S3 service of today takes; remove the key or set it to "
+            "true",
+            _true,
+        )
+        for driver in _S3
+    ),
+    *(
+        _refused(
+            f"{driver}.objectacl",
+            "objects are written without an ACL; remove the key, and where the bucket is another account's let it own "
+            "them by the bucket's setting for object ownership",
+            _private,
+        )
+        for driver in _S3
+    ),
+    _refused(
+        "storage.oss",
+        "Alibaba's own protocol is not spoken; set storage.s3 instead, with OSS's S3-compatible address in "
+        "regionendpoint and forcepathstyle: false",
+    ),
+    _refused(
+        "storage.swift",
+        "Swift's own protocol is not spoken; set storage.s3 instead, with the address of Swift's S3 API in "
+        "regionendpoint and EC2 credentials in accesskey and secretkey",
+    ),
     _refused(
         "middleware.registry",
         "registry middleware is not supported; remove the entries or set disabled: true",

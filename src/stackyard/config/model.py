@@ -41,6 +41,16 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _rows_have_a_place(self) -> "Config":
+        """There is no volume for the embedded database to lie in, and none may be made up: rows must not get lost."""
+        if self.storage.objects and not self.stackyard.database.url.get_secret_value():
+            raise ValueError(
+                f"stackyard.database.url: is missing while storage.{self.storage.objects[0]} keeps the bytes; give "
+                "postgresql://user:password@host/database, for several nodes, or sqlite:////path/of/a/file, for one"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _memory_is_one_process(self) -> "Config":
         if self.storage.inmemory is not None and self.stackyard.workers > 1:
             raise ValueError("stackyard.workers: storage.inmemory lives in one process; set 1 or leave it out")

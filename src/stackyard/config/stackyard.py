@@ -46,6 +46,15 @@ def _at_least(least: timedelta, written: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _at_most(most: timedelta, written: str) -> AfterValidator:
+    def check(span: timedelta) -> timedelta:
+        if span > most:
+            raise ValueError(f"is above {written}")
+        return span
+
+    return AfterValidator(check)
+
+
 _A_SECOND = _at_least(timedelta(seconds=1), "1s")
 
 
@@ -54,7 +63,8 @@ class Database(Section):
 
     url: Annotated[SecretStr, AfterValidator(_database)] = option(
         SecretStr(""),
-        "sqlite:///path or postgresql://user:password@host/database. Empty: a SQLite file beside the blobs.",
+        "sqlite:///path or postgresql://user:password@host/database. Empty: a SQLite file beside the blobs. Needed "
+        "with storage.s3, gcs and azure, where there is no place beside them.",
     )
 
 
@@ -105,6 +115,19 @@ class Storage(Section):
         "things can be deleted then; 0: none. Default: 16MiB, or a hundredth of the disk where that is less.",
         ge=0,
         le=2**40,
+    )
+
+
+class Redirect(Section):
+    """`stackyard.redirect`: downloads that an object store serves itself."""
+
+    lifetime: Annotated[
+        Duration,
+        _at_least(timedelta(minutes=1), "1m, the least"),
+        _at_most(timedelta(days=7), "168h, the longest an object store signs for"),
+    ] = option(
+        timedelta(minutes=20),
+        "How long the URL lasts to which a download is redirected. Whoever has it can download the blob for so long.",
     )
 
 
@@ -181,6 +204,7 @@ class Stackyard(Section):
     token: Token = section(Token)
     limits: Limits = section(Limits)
     storage: Storage = section(Storage)
+    redirect: Redirect = section(Redirect)
     gc: Collection = section(Collection)
     scrub: Scrub = section(Scrub)
     distribution: Distribution = section(Distribution)

@@ -4,10 +4,13 @@ from datetime import timedelta
 
 from pydantic import ValidationInfo, field_validator, model_validator
 
+from stackyard.config.objects import S3, Azure, Gcs
 from stackyard.config.section import Duration, Section, advise, option, section
 
 _FEWEST_THREADS = 25
 _SHORTEST_INTERVAL = timedelta(seconds=1)
+_DRIVERS = ("filesystem", "inmemory", "s3", "s3aws", "gcs", "azure")
+_COUNTED = {2: "two", 3: "three"}
 
 
 class Filesystem(Section):
@@ -75,10 +78,14 @@ class Maintenance(Section):
 
 
 class Storage(Section):
-    """`storage`. Exactly one of the two drivers is set."""
+    """`storage`. Exactly one driver is set; `s3aws` never is, since that only names `s3` in the file."""
 
     filesystem: Filesystem | None = option(None, "Keep the bytes on a local disk. The default.")
     inmemory: InMemory | None = option(None, "Keep the bytes in memory, for tests; they are gone at the end.")
+    s3: S3 | None = option(None, "Keep the bytes in a bucket of Amazon S3, or of a service that speaks its language.")
+    s3aws: S3 | None = option(None, "Another name of storage.s3, with the same keys.")
+    gcs: Gcs | None = option(None, "Keep the bytes in a bucket of Google Cloud Storage.")
+    azure: Azure | None = option(None, "Keep the bytes in a container of Azure Blob Storage.")
     delete: Delete = section(Delete)
     redirect: Redirect = section(Redirect)
     maintenance: Maintenance = section(Maintenance)
@@ -88,9 +95,18 @@ class Storage(Section):
     def _one_driver(cls, given: object) -> object:
         if not isinstance(given, dict):
             return given
-        drivers = [name for name in ("filesystem", "inmemory") if given.get(name) is not None]
+        drivers = [name for name in _DRIVERS if given.get(name) is not None]
         if len(drivers) > 1:
-            raise ValueError(
-                "has two drivers, filesystem and inmemory; keep one (REGISTRY_STORAGE=<driver> replaces the section)"
-            )
+            count, names = _COUNTED.get(len(drivers), len(drivers)), f"{', '.join(drivers[:-1])} and {drivers[-1]}"
+            raise ValueError(f"has {count} drivers, {names}; keep one (REGISTRY_STORAGE=<driver> replaces the section)")
         return given if drivers else given | {"filesystem": {}}
+
+    @model_validator(mode="after")
+    def _one_name(self) -> "Storage":
+        return self.model_copy(update={"s3": self.s3aws, "s3aws": None}) if self.s3aws is not None else self
+
+    @property
+    def objects(self) -> tuple[str, S3 | Gcs | Azure] | None:
+        """The driver's name and section when it is an object store."""
+        sections = {"s3": self.s3, "gcs": self.gcs, "azure": self.azure}
+        return next(((name, each) for name, each in sections.items() if each is not None), None)
