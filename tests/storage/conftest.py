@@ -3,12 +3,23 @@
 from collections.abc import Iterator
 
 import pytest
+from tests.support import azurite as azurite_
 from tests.support import ceph as ceph_
 from tests.support import s3proxy
 from tests.support import swift as swift_
+from tests.support.azurite import Azurite
 from tests.support.ceph import Ceph, Gateway
 from tests.support.s3 import S3
 from tests.support.s3proxy import S3Proxy
+
+# The first test that wants one of these may have to wait for pip or npm.
+_INSTALLED_FIRST = {"s3", "swift", "azurite"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if _INSTALLED_FIRST & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.timeout(600))
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +31,12 @@ def ceph() -> Iterator[Ceph]:
 @pytest.fixture(scope="session")
 def swift() -> Iterator[S3]:
     with swift_.kept() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def azurite() -> Iterator[Azurite]:
+    with azurite_.kept() as server:
         yield server
 
 

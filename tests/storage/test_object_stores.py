@@ -3,8 +3,11 @@
 import os
 from dataclasses import replace
 
+import obstore
 import pytest
 from botocore.exceptions import ClientError, ConnectionError  # type: ignore[import-untyped]
+from obstore.store import AzureStore
+from tests.support.azurite import Azurite
 from tests.support.ceph import Gateway
 from tests.support.processes import is_running
 from tests.support.s3 import S3
@@ -93,3 +96,23 @@ def test_the_proxy_tells_each_call_once(proxy: S3Proxy) -> None:
     assert {"list-type=2", "max-keys=7"} <= set(listed.query.split("&"))
     assert head == Call("HEAD", f"/{bucket}/missing", "", 404, received=0, sent=0)
     assert proxy.calls() == []
+
+
+def test_azurite_keeps_what_is_put_until_it_is_deleted(azurite: Azurite) -> None:
+    store = AzureStore(
+        azurite.container(),
+        account_name=azurite.account,
+        account_key=azurite.key,
+        endpoint=azurite.endpoint,
+        client_options={"allow_http": True},
+    )
+    content = os.urandom(MIB)
+
+    obstore.put(store, "a/b", content)
+    part = obstore.get_range(store, "a/b", start=5, end=9).to_bytes()
+    before = [found["path"] for found in obstore.list(store).collect()]
+    obstore.delete(store, "a/b")
+
+    assert part == content[5:9]
+    assert before == ["a/b"]
+    assert obstore.list(store).collect() == []

@@ -109,7 +109,7 @@ def kept() -> Iterator[S3]:
 
 def _install() -> None:
     _FOLDER.parent.mkdir(exist_ok=True)
-    with _FOLDER.with_suffix(".lock").open("w") as lock:
+    with _FOLDER.with_name(f"{_FOLDER.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = _FOLDER / "done"
         if done.exists():
