@@ -119,7 +119,8 @@ class Node:
         try:
             yield
         finally:
-            self._signal(signal.SIGCONT)
+            with suppress(ProcessLookupError):  # killed meanwhile
+                self._signal(signal.SIGCONT)
 
     def close(self) -> None:
         """End it if it runs."""
@@ -173,6 +174,8 @@ class ShippedNginx:
         ]
         self._child = Child(argv, log=self.folder / "log")
         self._child.wait_for(lambda: ports.answers(self.port), f"nginx on port {self.port}")
+        self.pid = self._child.pid
+        """Of the process whose children do the work."""
 
     @property
     def address(self) -> str:
