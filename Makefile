@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup serve test test-full check conformance bench bench-lifecycle crash fuzz lifecycle loop fresh lock wheels image \
+.PHONY: help setup serve test test-full check conformance bench bench-lifecycle crash fuzz lifecycle loop scale fresh lock wheels image \
 	clean
 
 help: ## Show this list
@@ -69,6 +69,11 @@ loop: ## 500 pushes by real clients while collectors run, are killed and frozen,
 	@sh scripts/setup dev
 	@sh scripts/system-packages
 	STACKYARD_PUSHES=500 STACKYARD_PROMISE=60 STACKYARD_LEASE=30 .venv/bin/pytest -q -s tests/crash/test_loop.py
+
+scale: ## Three nodes behind nginx: 1 000 operations under each kind of trouble, 30 000 for the availability
+	@sh scripts/setup dev
+	@sh scripts/system-packages
+	STACKYARD_SCALE=1000 .venv/bin/pytest -q -s -p no:randomly tests/scale
 
 fresh: ## Prove `make serve` in a bare Debian of its own (root)
 	@sh scripts/setup dev

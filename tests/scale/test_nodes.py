@@ -159,7 +159,7 @@ def run(site: Site, trouble: Trouble, *, every: float) -> Counter[str]:
     counts = sum((worker.counts for worker in site.workers), Counter({trouble.__name__: times}))
     print(f"\n{dict(counts)}, {time.monotonic() - began:.0f} s, STACKYARD_SCALE_SEED={SEED}")  # noqa: T201
     for failure in [failure for worker in site.workers for failure in worker.failures]:
-        print(f"  {failure[:600]}")  # noqa: T201
+        print(f"  {failure[:200]} … {failure[-500:]}")  # noqa: T201
     return counts
 
 
