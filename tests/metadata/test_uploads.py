@@ -44,7 +44,7 @@ async def test_a_session_can_start_claimed(database: Database) -> None:
     assert (started.fence, started.algorithm) == (1, "sha512")
     with pytest.raises(UploadBusy):
         await database.write_relaxed(claim, "a", upload_id)
-    await database.write_relaxed(uploads.release, upload_id, 1, offset=3, hashed=None)
+    await database.write_relaxed(uploads.release, upload_id, 1, location=started.location, offset=3, hashed=None)
 
 
 async def test_a_live_claim_keeps_others_out(database: Database) -> None:
@@ -69,7 +69,9 @@ async def test_a_released_session_goes_on_at_the_same_location(database: Databas
     upload_id = new_id()
     started = await database.write_relaxed(start, "a", upload_id)
     first = await database.write_relaxed(claim, "a", upload_id)
-    await database.write_relaxed(uploads.release, upload_id, first.fence, offset=6, hashed=DIGEST)
+    await database.write_relaxed(
+        uploads.release, upload_id, first.fence, location=first.location, offset=6, hashed=DIGEST
+    )
 
     second = await database.write_relaxed(claim, "a", upload_id)
 
@@ -85,7 +87,9 @@ async def test_a_location_left_empty_is_not_used_again(database: Database) -> No
     upload_id = new_id()
     started = await database.write_relaxed(start, "a", upload_id)
     first = await database.write_relaxed(claim, "a", upload_id)
-    await database.write_relaxed(uploads.release, upload_id, first.fence, offset=0, hashed=None)
+    await database.write_relaxed(
+        uploads.release, upload_id, first.fence, location=first.location, offset=0, hashed=None
+    )
 
     second = await database.write_relaxed(claim, "a", upload_id)
 
@@ -98,7 +102,9 @@ async def test_whoever_takes_over_writes_elsewhere_and_the_sleeper_changes_nothi
     upload_id = new_id()
     await database.write_relaxed(start, "a", upload_id)
     first = await database.write_relaxed(claim, "a", upload_id)
-    await database.write_relaxed(uploads.release, upload_id, first.fence, offset=6, hashed=DIGEST)
+    await database.write_relaxed(
+        uploads.release, upload_id, first.fence, location=first.location, offset=6, hashed=DIGEST
+    )
     slept = await database.write_relaxed(claim, "a", upload_id, NOTHING, "sleeper")
 
     taken = await database.write_relaxed(claim, "a", upload_id, HOUR, "next")
@@ -109,10 +115,14 @@ async def test_whoever_takes_over_writes_elsewhere_and_the_sleeper_changes_nothi
     with pytest.raises(FenceLost):
         await database.write_relaxed(uploads.renew, upload_id, slept.fence, HOUR)
     with pytest.raises(FenceLost):
-        await database.write_relaxed(uploads.release, upload_id, slept.fence, offset=99, hashed=None)
+        await database.write_relaxed(
+            uploads.release, upload_id, slept.fence, location=slept.location, offset=99, hashed=None
+        )
     with pytest.raises(FenceLost):
         await database.write_relaxed(uploads.give_up, upload_id, slept.fence)
-    await database.write_relaxed(uploads.release, upload_id, taken.fence, offset=9, hashed=None)
+    await database.write_relaxed(
+        uploads.release, upload_id, taken.fence, location=taken.location, offset=9, hashed=None
+    )
     found = await database.read(uploads.find, "a", upload_id)
     assert found is not None
     assert (found.location, found.offset, found.hashed) == (taken.location, 9, None)
@@ -122,7 +132,9 @@ async def test_a_takeover_that_crashed_is_taken_over_from_the_same_old_location(
     upload_id = new_id()
     await database.write_relaxed(start, "a", upload_id)
     first = await database.write_relaxed(claim, "a", upload_id)
-    await database.write_relaxed(uploads.release, upload_id, first.fence, offset=6, hashed=None)
+    await database.write_relaxed(
+        uploads.release, upload_id, first.fence, location=first.location, offset=6, hashed=None
+    )
     await database.write_relaxed(claim, "a", upload_id, NOTHING)
     crashed = await database.write_relaxed(claim, "a", upload_id, NOTHING)
 
@@ -141,7 +153,9 @@ async def test_a_claim_given_up_is_taken_over_at_once_and_elsewhere(database: Da
     upload_id = new_id()
     await database.write_relaxed(start, "a", upload_id)
     first = await database.write_relaxed(claim, "a", upload_id)
-    await database.write_relaxed(uploads.release, upload_id, first.fence, offset=6, hashed=None)
+    await database.write_relaxed(
+        uploads.release, upload_id, first.fence, location=first.location, offset=6, hashed=None
+    )
     second = await database.write_relaxed(claim, "a", upload_id)
     await database.write_relaxed(uploads.give_up, upload_id, second.fence)
 
@@ -166,12 +180,16 @@ async def test_a_released_claim_is_over(database: Database) -> None:
     upload_id = new_id()
     await database.write_relaxed(start, "a", upload_id)
     claimed = await database.write_relaxed(claim, "a", upload_id)
-    await database.write_relaxed(uploads.release, upload_id, claimed.fence, offset=1, hashed=None)
+    await database.write_relaxed(
+        uploads.release, upload_id, claimed.fence, location=claimed.location, offset=1, hashed=None
+    )
 
     with pytest.raises(FenceLost):
         await database.write_relaxed(uploads.renew, upload_id, claimed.fence, HOUR)
     with pytest.raises(FenceLost):
-        await database.write_relaxed(uploads.release, upload_id, claimed.fence, offset=2, hashed=None)
+        await database.write_relaxed(
+            uploads.release, upload_id, claimed.fence, location=claimed.location, offset=2, hashed=None
+        )
 
 
 async def test_cancel_ends_the_session_under_its_writer(database: Database) -> None:
@@ -196,13 +214,13 @@ async def test_a_session_is_open_until_it_ends_whoever_asks(database: Database) 
     await database.write_relaxed(start, "a", upload_id)
     await database.write_relaxed(start, "b", other)
 
-    assert await database.read(uploads.is_open, upload_id)
-    assert not await database.read(uploads.is_open, new_id())
+    assert await database.read(uploads.open_ones, [upload_id, new_id()]) == {upload_id}
+    assert await database.read(uploads.open_ones, []) == set()
     await database.write_relaxed(claim, "a", upload_id)
-    assert await database.read(uploads.is_open, upload_id)
+    assert await database.read(uploads.open_ones, [upload_id, new_id()]) == {upload_id}
     await database.write_relaxed(uploads.cancel, "a", upload_id)
-    assert not await database.read(uploads.is_open, upload_id)
-    assert await database.read(uploads.is_open, other)
+    assert await database.read(uploads.open_ones, [upload_id]) == set()
+    assert await database.read(uploads.open_ones, [upload_id, other]) == {other}
 
 
 async def test_stale_lists_old_sessions_that_nobody_writes_to(database: Database) -> None:

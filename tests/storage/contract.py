@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import pytest
 
 from stackyard.oci.digests import Digest, Hasher
@@ -52,14 +53,24 @@ async def put(store: BlobStore, location: str, content: bytes = CONTENT) -> None
         await writer.finish(durable=True)
 
 
-async def put_pieces(store: BlobStore, location: str, pieces: Iterable[bytes], *, offset: int = 0) -> Digest:
+async def put_pieces(store: BlobStore, location: str, pieces: Iterable[bytes]) -> Digest:
     """Bytes in the given pieces at a location; returns the digest that the writer's hasher saw."""
+    return (await add_pieces(store, location, pieces, offset=0))[0]
+
+
+async def add_pieces(store: BlobStore, location: str, pieces: Iterable[bytes], *, offset: int) -> tuple[Digest, str]:
+    """More bytes at a location; returns the digest that the writer's hasher saw, and where all of them lie."""
     hasher = Hasher()
     async with store.writer(location, offset, hasher) as writer:
         for piece in pieces:
             await writer.write(piece)
         await writer.finish(durable=False)
-    return hasher.digest()
+    return hasher.digest(), writer.location
+
+
+async def publish(store: BlobStore, source: str, target: str) -> str:
+    """All that lies at a location, as what it is to be; returns where it lies then."""
+    return await store.publish(source, target, await store.size(source) or 0)
 
 
 async def drain(reader: BlobReader, start: int, stop: int) -> bytes:
@@ -95,9 +106,9 @@ class BlobStoreContract:
         with pytest.raises(ValueError, match="not a location"):
             await store.open(location)
         with pytest.raises(ValueError, match="not a location"):
-            await store.publish(UPLOAD, location)
+            await store.publish(UPLOAD, location, len(CONTENT))
         with pytest.raises(ValueError, match="not a location"):
-            await store.publish(location, BLOB)
+            await store.publish(location, BLOB, len(CONTENT))
         with pytest.raises(ValueError, match="not a location"):
             await store.copy(UPLOAD, location, 1)
         with pytest.raises(ValueError, match="not a location"):
@@ -124,9 +135,8 @@ class BlobStoreContract:
     )
     async def test_any_bytes_come_back_as_they_were(self, store: BlobStore, content: bytes) -> None:
         await put(store, UPLOAD, content)
-        await store.publish(UPLOAD, BLOB)
 
-        assert await get(store, BLOB) == content
+        assert await get(store, await publish(store, UPLOAD, BLOB)) == content
 
     @pytest.mark.parametrize("size", [1, 4095, 4096, 4097, 256 * KIB - 1, 256 * KIB, 256 * KIB + 1, MIB, 3 * MIB + 7])
     async def test_every_size_comes_back_whole_with_its_digest(self, store: BlobStore, size: int) -> None:
@@ -162,10 +172,10 @@ class BlobStoreContract:
             expected.update(piece)
 
         digest = await put_pieces(store, UPLOAD, (piece for _ in range(64)))
-        await store.publish(UPLOAD, BLOB)
+        blob = await publish(store, UPLOAD, BLOB)
 
         seen = hashlib.sha256()
-        reader = await store.open(BLOB)
+        reader = await store.open(blob)
         async for chunk in reader.chunks(0, reader.size):
             seen.update(chunk)
         reader.close()
@@ -174,11 +184,11 @@ class BlobStoreContract:
 
     async def test_a_finished_writer_without_bytes_makes_an_empty_location(self, store: BlobStore) -> None:
         digest = await put_pieces(store, UPLOAD, [])
-        await store.publish(UPLOAD, BLOB)
+        blob = await publish(store, UPLOAD, BLOB)
 
         assert digest == Digest.of(b"")
-        assert await store.size(BLOB) == 0
-        assert await get(store, BLOB) == b""
+        assert await store.size(blob) == 0
+        assert await get(store, blob) == b""
 
     async def test_empty_chunks_change_nothing(self, store: BlobStore) -> None:
         digest = await put_pieces(store, UPLOAD, [b"", CONTENT, b"", b""])
@@ -286,11 +296,13 @@ class BlobStoreContract:
         first, second, third = made_up(size, 1), made_up(size, 2), made_up(size, 3)
 
         await put_pieces(store, UPLOAD, [first])
-        digest = await put_pieces(store, UPLOAD, [second], offset=size)
-        await put_pieces(store, UPLOAD, [third], offset=2 * size)
+        digest, upload = await add_pieces(store, UPLOAD, [second], offset=size)
+        _, upload = await add_pieces(store, upload, [third], offset=2 * size)
 
         assert digest == Digest.of(second)
-        assert await get(store, UPLOAD) == first + second + third
+        assert await store.size(upload) == 3 * size
+        assert await get(store, upload) == first + second + third
+        assert await get(store, upload, size - 1, 2 * size + 1) == (first + second + third)[size - 1 : 2 * size + 1]
 
     async def test_size_counts_earlier_writers_bytes(self, store: BlobStore) -> None:
         await put_pieces(store, UPLOAD, [CONTENT])
@@ -300,31 +312,17 @@ class BlobStoreContract:
 
             assert writer.size == len(CONTENT) + 4
 
-    async def test_what_lies_past_the_offset_is_cut_off(self, store: BlobStore) -> None:
-        await put_pieces(store, UPLOAD, [CONTENT])
-
-        await put_pieces(store, UPLOAD, [b"!"], offset=7)
-
-        assert await get(store, UPLOAD) == CONTENT[:7] + b"!"
-
-    async def test_finishing_at_an_offset_without_bytes_cuts_off_what_lies_past_it(self, store: BlobStore) -> None:
-        await put_pieces(store, UPLOAD, [CONTENT])
-
-        await put_pieces(store, UPLOAD, [], offset=7)
-
-        assert await get(store, UPLOAD) == CONTENT[:7]
-
     async def test_going_on_past_the_end_is_refused(self, store: BlobStore) -> None:
         await put_pieces(store, UPLOAD, [CONTENT])
 
         with pytest.raises(LocationGone):
-            await put_pieces(store, UPLOAD, [b"!"], offset=len(CONTENT) + 1)
+            await add_pieces(store, UPLOAD, [b"!"], offset=len(CONTENT) + 1)
 
         assert await get(store, UPLOAD) == CONTENT
 
     async def test_going_on_with_nothing_is_refused(self, store: BlobStore) -> None:
         with pytest.raises(LocationGone):
-            await put_pieces(store, UPLOAD, [b"!"], offset=1)
+            await add_pieces(store, UPLOAD, [b"!"], offset=1)
 
         assert await store.size(UPLOAD) is None
 
@@ -392,16 +390,6 @@ class BlobStoreContract:
         with pytest.raises(LocationGone):
             await store.open(f"{BLOB}/below")
 
-    async def test_a_reader_outlives_the_location(self, store: BlobStore) -> None:
-        content = made_up(MIB)
-        await put(store, UPLOAD, content)
-        reader = await store.open(UPLOAD)
-
-        await store.delete(UPLOAD)
-
-        assert await drain(reader, 0, reader.size) == content
-        reader.close()
-
     async def test_a_reader_may_be_closed_twice(self, store: BlobStore) -> None:
         await put(store, UPLOAD)
         reader = await store.open(UPLOAD)
@@ -437,90 +425,7 @@ class BlobStoreContract:
         assert {location: await get(store, location) for location in contents} == contents
         assert sorted(await locations(store, "docker")) == sorted(contents)
 
-    @pytest.mark.parametrize("count", [3, 100])
-    async def test_put_together_never_overwrites_and_tells_what_is_taken(self, store: BlobStore, count: int) -> None:
-        await store.put("docker/1/data", b"first")
-        contents = {f"docker/{number}/data": b"second" for number in range(count)}
-
-        assert await store.put_all(contents) == ["docker/1/data"]
-
-        expected = contents | {"docker/1/data": b"first"}
-        assert {location: await get(store, location) for location in contents} == expected
-
-    async def test_put_never_overwrites(self, store: BlobStore) -> None:
-        await store.put(BLOB, b"first")
-
-        with pytest.raises(LocationTaken):
-            await store.put(BLOB, b"second")
-
-        assert await get(store, BLOB) == b"first"
-
-    async def test_what_was_put_is_published(self, store: BlobStore) -> None:
-        await put(store, UPLOAD)
-        await store.put(BLOB, b"first")
-
-        with pytest.raises(LocationTaken):
-            await store.publish(UPLOAD, BLOB)
-
-        assert await get(store, BLOB) == b"first"
-
-    async def test_of_many_that_put_one_location_exactly_one_wins(self, store: BlobStore) -> None:
-        outcomes = await asyncio.gather(
-            *(store.put(BLOB, str(number).encode()) for number in range(20)), return_exceptions=True
-        )
-
-        [winner] = [number for number, outcome in enumerate(outcomes) if outcome is None]
-        assert sum(isinstance(outcome, LocationTaken) for outcome in outcomes) == 19
-        assert await get(store, BLOB) == str(winner).encode()
-
     # Publishing
-
-    async def test_publish_moves_the_bytes(self, store: BlobStore) -> None:
-        await put(store, UPLOAD)
-
-        await store.publish(UPLOAD, BLOB)
-
-        assert await get(store, BLOB) == CONTENT
-        assert await store.size(UPLOAD) is None
-        assert await locations(store, "stackyard") == []
-
-    async def test_publish_never_overwrites(self, store: BlobStore) -> None:
-        await put(store, UPLOAD, b"first")
-        await store.publish(UPLOAD, BLOB)
-        await put(store, OTHER_UPLOAD, b"second")
-
-        with pytest.raises(LocationTaken):
-            await store.publish(OTHER_UPLOAD, BLOB)
-
-        assert await get(store, BLOB) == b"first"
-        assert await get(store, OTHER_UPLOAD) == b"second"
-
-    async def test_publish_of_nothing_is_refused_and_makes_nothing(self, store: BlobStore) -> None:
-        with pytest.raises(LocationGone):
-            await store.publish(UPLOAD, BLOB)
-
-        assert await store.size(BLOB) is None
-        assert await locations(store, "docker") == []
-
-    async def test_publish_onto_itself_is_refused_and_harms_nothing(self, store: BlobStore) -> None:
-        await put(store, UPLOAD)
-
-        with pytest.raises(LocationTaken):
-            await store.publish(UPLOAD, UPLOAD)
-
-        assert await get(store, UPLOAD) == CONTENT
-
-    async def test_of_many_publishers_of_one_target_exactly_one_wins(self, store: BlobStore) -> None:
-        uploads = [f"stackyard/uploads/{number}/0" for number in range(20)]
-        for number, upload in enumerate(uploads):
-            await put(store, upload, str(number).encode())
-
-        outcomes = await asyncio.gather(*(store.publish(upload, BLOB) for upload in uploads), return_exceptions=True)
-
-        winners = [number for number, outcome in enumerate(outcomes) if outcome is None]
-        assert len(winners) == 1
-        assert sum(isinstance(outcome, LocationTaken) for outcome in outcomes) == 19
-        assert await get(store, BLOB) == str(winners[0]).encode()
 
     # Copying
 
@@ -538,11 +443,24 @@ class BlobStoreContract:
         await put(store, UPLOAD, b"common ")
         await store.copy(UPLOAD, OTHER_UPLOAD, 7)
 
-        await put_pieces(store, OTHER_UPLOAD, [b"new"], offset=7)
-        await put_pieces(store, UPLOAD, [b"old"], offset=7)
+        _, other = await add_pieces(store, OTHER_UPLOAD, [b"new"], offset=7)
+        _, upload = await add_pieces(store, UPLOAD, [b"old"], offset=7)
 
-        assert await get(store, OTHER_UPLOAD) == b"common new"
-        assert await get(store, UPLOAD) == b"common old"
+        assert await get(store, other) == b"common new"
+        assert await get(store, upload) == b"common old"
+
+    async def test_a_copy_of_what_several_writers_wrote_goes_on_too(self, store: BlobStore) -> None:
+        await put(store, UPLOAD, b"first ")
+        _, upload = await add_pieces(store, UPLOAD, [b"second "], offset=6)
+        _, upload = await add_pieces(store, upload, [b"third"], offset=13)
+
+        other = await store.copy(upload, OTHER_UPLOAD, 13)
+        _, other = await add_pieces(store, other, [b"other"], offset=13)
+        other = await publish(store, other, BLOB)
+        await store.delete(upload)
+
+        assert await get(store, other) == b"first second other"
+        assert await store.size(upload) is None
 
     async def test_copy_of_more_than_there_is_makes_nothing(self, store: BlobStore) -> None:
         await put(store, UPLOAD)
@@ -553,15 +471,6 @@ class BlobStoreContract:
             await store.copy("stackyard/uploads/none/0", OTHER_UPLOAD, 0)
 
         assert await store.size(OTHER_UPLOAD) is None
-
-    async def test_copy_never_overwrites(self, store: BlobStore) -> None:
-        await put(store, UPLOAD, b"first")
-        await put(store, OTHER_UPLOAD, b"second")
-
-        with pytest.raises(LocationTaken):
-            await store.copy(UPLOAD, OTHER_UPLOAD, 5)
-
-        assert await get(store, OTHER_UPLOAD) == b"second"
 
     # Deleting
 
@@ -605,20 +514,17 @@ class BlobStoreContract:
 
     async def test_a_location_can_be_made_again_where_the_last_one_of_its_folder_went(self, store: BlobStore) -> None:
         await put(store, UPLOAD)
-        await store.publish(UPLOAD, BLOB)
-        await store.delete(BLOB)
+        await store.delete(await publish(store, UPLOAD, BLOB))
         await put(store, UPLOAD)
 
-        await store.publish(UPLOAD, SECOND_COPY)
-
-        assert await get(store, SECOND_COPY) == CONTENT
+        assert await get(store, await publish(store, UPLOAD, SECOND_COPY)) == CONTENT
 
     async def test_publishing_survives_deletions_that_empty_its_folder(self, store: BlobStore) -> None:
         async def publish_and_delete(number: int) -> None:
             for turn in range(15):
                 upload, blob = f"uploads/shared/{number}.{turn}", f"blobs/shared/{number}.{turn}"
                 await put(store, upload)
-                await store.publish(upload, blob)
+                blob = await publish(store, upload, blob)
                 assert await get(store, blob) == CONTENT
                 await store.delete(blob)
 
@@ -677,6 +583,126 @@ class BlobStoreContract:
     async def test_redirect_is_a_url_or_none(self, store: BlobStore) -> None:
         await put(store, BLOB)
 
-        url = store.redirect(BLOB)
+        url = await store.redirect(BLOB)
 
-        assert url is None or url.startswith("https://")
+        assert url is None or httpx.get(url, headers={"Range": "bytes=2-5"}).content == CONTENT[2:6]
+
+
+class RenamingStoreContract(BlobStoreContract):
+    """And what a store does that `renames`."""
+
+    async def test_what_lies_past_the_offset_is_cut_off(self, store: BlobStore) -> None:
+        await put_pieces(store, UPLOAD, [CONTENT])
+
+        await add_pieces(store, UPLOAD, [b"!"], offset=7)
+
+        assert await get(store, UPLOAD) == CONTENT[:7] + b"!"
+
+    async def test_finishing_at_an_offset_without_bytes_cuts_off_what_lies_past_it(self, store: BlobStore) -> None:
+        await put_pieces(store, UPLOAD, [CONTENT])
+
+        await add_pieces(store, UPLOAD, [], offset=7)
+
+        assert await get(store, UPLOAD) == CONTENT[:7]
+
+    async def test_a_reader_outlives_the_location(self, store: BlobStore) -> None:
+        content = made_up(MIB)
+        await put(store, UPLOAD, content)
+        reader = await store.open(UPLOAD)
+
+        await store.delete(UPLOAD)
+
+        assert await drain(reader, 0, reader.size) == content
+        reader.close()
+
+    @pytest.mark.parametrize("count", [3, 100])
+    async def test_put_together_never_overwrites_and_tells_what_is_taken(self, store: BlobStore, count: int) -> None:
+        await store.put("docker/1/data", b"first")
+        contents = {f"docker/{number}/data": b"second" for number in range(count)}
+
+        assert await store.put_all(contents) == ["docker/1/data"]
+
+        expected = contents | {"docker/1/data": b"first"}
+        assert {location: await get(store, location) for location in contents} == expected
+
+    async def test_put_never_overwrites(self, store: BlobStore) -> None:
+        await store.put(BLOB, b"first")
+
+        with pytest.raises(LocationTaken):
+            await store.put(BLOB, b"second")
+
+        assert await get(store, BLOB) == b"first"
+
+    async def test_what_was_put_is_published(self, store: BlobStore) -> None:
+        await put(store, UPLOAD)
+        await store.put(BLOB, b"first")
+
+        with pytest.raises(LocationTaken):
+            await publish(store, UPLOAD, BLOB)
+
+        assert await get(store, BLOB) == b"first"
+
+    async def test_of_many_that_put_one_location_exactly_one_wins(self, store: BlobStore) -> None:
+        outcomes = await asyncio.gather(
+            *(store.put(BLOB, str(number).encode()) for number in range(20)), return_exceptions=True
+        )
+
+        [winner] = [number for number, outcome in enumerate(outcomes) if outcome is None]
+        assert sum(isinstance(outcome, LocationTaken) for outcome in outcomes) == 19
+        assert await get(store, BLOB) == str(winner).encode()
+
+    async def test_publish_moves_the_bytes(self, store: BlobStore) -> None:
+        await put(store, UPLOAD)
+
+        await publish(store, UPLOAD, BLOB)
+
+        assert await get(store, BLOB) == CONTENT
+        assert await store.size(UPLOAD) is None
+        assert await locations(store, "stackyard") == []
+
+    async def test_publish_never_overwrites(self, store: BlobStore) -> None:
+        await put(store, UPLOAD, b"first")
+        await publish(store, UPLOAD, BLOB)
+        await put(store, OTHER_UPLOAD, b"second")
+
+        with pytest.raises(LocationTaken):
+            await publish(store, OTHER_UPLOAD, BLOB)
+
+        assert await get(store, BLOB) == b"first"
+        assert await get(store, OTHER_UPLOAD) == b"second"
+
+    async def test_publish_of_nothing_is_refused_and_makes_nothing(self, store: BlobStore) -> None:
+        with pytest.raises(LocationGone):
+            await publish(store, UPLOAD, BLOB)
+
+        assert await store.size(BLOB) is None
+        assert await locations(store, "docker") == []
+
+    async def test_publish_onto_itself_is_refused_and_harms_nothing(self, store: BlobStore) -> None:
+        await put(store, UPLOAD)
+
+        with pytest.raises(LocationTaken):
+            await publish(store, UPLOAD, UPLOAD)
+
+        assert await get(store, UPLOAD) == CONTENT
+
+    async def test_of_many_publishers_of_one_target_exactly_one_wins(self, store: BlobStore) -> None:
+        uploads = [f"stackyard/uploads/{number}/0" for number in range(20)]
+        for number, upload in enumerate(uploads):
+            await put(store, upload, str(number).encode())
+
+        outcomes = await asyncio.gather(*(publish(store, upload, BLOB) for upload in uploads), return_exceptions=True)
+
+        winners = [number for number, outcome in enumerate(outcomes) if outcome == BLOB]
+        assert len(winners) == 1
+        assert sum(isinstance(outcome, LocationTaken) for outcome in outcomes) == 19
+        assert await get(store, BLOB) == str(winners[0]).encode()
+
+    async def test_copy_never_overwrites(self, store: BlobStore) -> None:
+        await put(store, UPLOAD, b"first")
+        await put(store, OTHER_UPLOAD, b"second")
+
+        with pytest.raises(LocationTaken):
+            await store.copy(UPLOAD, OTHER_UPLOAD, 5)
+
+        assert await get(store, OTHER_UPLOAD) == b"second"

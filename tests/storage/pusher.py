@@ -40,7 +40,7 @@ async def write(store: FilesystemStore, location: str, content: bytes) -> None:
 async def publish(store: FilesystemStore, upload: str, blob: str, text: str) -> None:
     await write(store, upload, text.encode())
     try:
-        await store.publish(upload, blob)
+        await store.publish(upload, blob, len(text.encode()))
     except StorageError as failure:
         say(f"{type(failure).__name__}: {failure}; kept {await store.size(upload)}")
         sys.exit(3)
@@ -91,7 +91,7 @@ async def race(store: FilesystemStore, name: str) -> None:
         upload, blob = f"uploads/{name}/{line.strip()}", f"blobs/{line.strip()}/data"
         await write(store, upload, name.encode() * 1000)
         try:
-            await store.publish(upload, blob)
+            await store.publish(upload, blob, 1000 * len(name.encode()))
             say("won")
         except LocationTaken:
             say("lost")
@@ -101,7 +101,7 @@ async def loop(store: FilesystemStore, name: str) -> None:
     for number in itertools.count():
         blob = f"blobs/{number % 7}/{name}-{number}/data"
         await write(store, f"uploads/{name}-{number}/0", blob.encode() * 3000)
-        await store.publish(f"uploads/{name}-{number}/0", blob)
+        await store.publish(f"uploads/{name}-{number}/0", blob, 3000 * len(blob.encode()))
         say(blob)
 
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
-from tests.storage.contract import get, put
+from tests.storage.contract import get, publish, put
 from tests.support import tools
 
 from stackyard.storage.driver import BlobStore, LocationTaken
@@ -240,7 +240,7 @@ async def test_a_folder_that_cannot_be_synced_takes_the_name_back(root: Path, st
 
     assert ended.stdout == f"StorageError: {BLOB}: Input/output error; kept {len(TEXT)}\n"
     assert await store.size(BLOB) is None
-    await store.publish(UPLOAD, BLOB)
+    await publish(store, UPLOAD, BLOB)
     assert await get(store, BLOB) == TEXT.encode()
 
 
@@ -254,7 +254,7 @@ async def test_a_publish_without_space_leaves_the_upload_as_it_was(
 
     assert ended.stdout == f"OutOfSpace: {BLOB}: No space left on device; kept {len(TEXT)}\n"
     assert not (root / BLOB).parent.exists()
-    await store.publish(UPLOAD, BLOB)
+    await publish(store, UPLOAD, BLOB)
     assert await get(store, BLOB) == TEXT.encode()
 
 
@@ -332,7 +332,7 @@ async def test_killed_at_any_call_the_target_is_absent_or_whole(
     if not await store.size(UPLOAD):
         await put(store, UPLOAD, TEXT.encode())
     try:
-        await store.publish(UPLOAD, BLOB)
+        await publish(store, UPLOAD, BLOB)
     except LocationTaken:
         assert call in ("unlink", "rmdir")
     assert await get(store, BLOB) == TEXT.encode()

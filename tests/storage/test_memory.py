@@ -1,14 +1,14 @@
 """The store in memory."""
 
 import pytest
-from tests.storage.contract import OTHER_UPLOAD, UPLOAD, BlobStoreContract, get, put
+from tests.storage.contract import OTHER_UPLOAD, UPLOAD, RenamingStoreContract, get, publish, put
 
 from stackyard.oci.digests import Digest, Hasher
 from stackyard.storage.driver import BlobStore, LocationTaken, OutOfSpace
 from stackyard.storage.memory import MemoryStore
 
 
-class TestMemoryStore(BlobStoreContract):
+class TestMemoryStore(RenamingStoreContract):
     """The contract, kept in memory."""
 
     @pytest.fixture
@@ -51,7 +51,7 @@ async def test_a_full_store_takes_bytes_again_when_some_went() -> None:
 async def test_what_is_published_takes_no_more_bytes(offset: int) -> None:
     store = MemoryStore()
     await put(store, UPLOAD, b"whole")
-    await store.publish(UPLOAD, OTHER_UPLOAD)
+    await publish(store, UPLOAD, OTHER_UPLOAD)
 
     async with store.writer(OTHER_UPLOAD, offset) as writer:
         with pytest.raises(LocationTaken):

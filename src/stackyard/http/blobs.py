@@ -16,7 +16,7 @@ _FIXED = [
 
 
 async def get_blob(registry: Registry, call: GetBlob, request: Request) -> Answer:
-    """200 with the bytes, 206 with a part, 304, 307 to the store, or for HEAD the headers of these."""
+    """200 with the bytes, 206 with a part, 304, 307 to the store; for HEAD 200 or 304."""
     find = registry.blobs.promise if request.head else registry.blobs.find
     blob = await find(call.repository, call.digest)
     digest = blob.digest.encode()
@@ -24,10 +24,10 @@ async def get_blob(registry: Registry, call: GetBlob, request: Request) -> Answe
     headers = [*_FIXED, (b"docker-content-digest", digest), (b"etag", etag)]
     if matches(request.header(b"if-none-match"), call.digest):
         return Answer(304, headers)
-    if url := registry.blobs.redirect(blob):
-        return Answer(307, [header("location", url), (b"docker-content-digest", digest)])
     if request.head:
         return Answer(200, headers, length=blob.size)
+    if url := await registry.blobs.redirect(blob):
+        return Answer(307, [header("location", url), (b"docker-content-digest", digest)])
 
     wanted = None
     if (asked := request.header(b"range")) and request.header(b"if-range") in (None, etag.decode()):

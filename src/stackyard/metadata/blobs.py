@@ -81,18 +81,15 @@ _NEXT_COPY = Prepared(
     )
 )
 """The number after the last copy there is and the one after the last there was; then the live one's row, if any."""
-_INSERT = Prepared(
-    blob.insert()
-    .values(
-        digest=bindparam("digest"),
-        copy=bindparam("copy"),
-        location=bindparam("location"),
-        size=bindparam("size"),
-        state=PENDING,
-        created_at=clock.now(),
-    )
-    .returning(blob.c.id)
+_new_blob = blob.insert().values(
+    digest=bindparam("digest"),
+    copy=bindparam("copy"),
+    location=bindparam("location"),
+    size=bindparam("size"),
+    created_at=clock.now(),
 )
+_INSERT = Prepared(_new_blob.values(state=PENDING).returning(blob.c.id))
+_INSERT_LIVE = Prepared(_new_blob.values(state=LIVE).returning(blob.c.id))
 _MAKE_LIVE = Prepared(
     blob.update()
     .where(blob.c.id == bindparam("blob_id"), blob.c.digest == bindparam("digest_"), blob.c.state == PENDING)
@@ -265,12 +262,14 @@ def commit(  # noqa: PLR0913 - one transaction has to know all of it
     fence: int,
     actor: str,
     promise: timedelta,
+    stored: tuple[str, int] | None = None,
 ) -> Commit:
     """Make a finished upload a blob of the repository and close its session.
 
     With a `blob_id`, durable bytes lie at the location allocated with it. If the digest got another live blob
     meanwhile, that one is linked and ours abandoned. With None, `find_live` found one, and it is linked if it is
-    still there.
+    still there; otherwise `stored`, if given, is the session's location that becomes the blob's, and how many bytes lie
+    there: it changes its owner with this transaction.
 
     Raises:
         FenceLost: The session ended, or another writer has taken it over.
@@ -286,6 +285,11 @@ def commit(  # noqa: PLR0913 - one transaction has to know all of it
             abandon(c, blob_id)
         else:
             row, published = _MAKE_LIVE.one(c, blob_id=blob_id, digest_=digest), True
+    if row is None and stored:
+        location, size = stored
+        *copies, _ = _NEXT_COPY.one(c, digest=digest) or ()
+        blob_id = _INSERT_LIVE.scalar(c, digest=digest, copy=max(copies), location=location, size=size)
+        row, published = (blob_id, size, location), True
     if row is None:
         raise BlobVanished(digest)
     found = Blob(row[0], digest, row[1], row[2])

@@ -6,11 +6,13 @@ One writer at a time holds a claim. Two rules make a writer harmless that was st
 - Nobody else ever writes where a writer that did not release its claim may still be writing. Whoever takes over gets a
   new location, copies the first `offset` bytes there, and the session's location becomes the new one only with the
   release. Until then a crash costs the copy and nothing else: the next one takes over from the same old location.
+  (In a bucket each writer fills an object of its own, so there the location changes with the second one.)
 
 Every claim has a number, the fence, and every change of the session names it, so the one who woke up late changes
 no row either.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -18,7 +20,7 @@ from sqlalchemy import Connection, bindparam, func, or_, select
 
 from stackyard.metadata import clock, quotas, repositories
 from stackyard.metadata.errors import FenceLost
-from stackyard.metadata.prepared import Prepared, Row
+from stackyard.metadata.prepared import Prepared, Row, TextList, each
 from stackyard.metadata.quotas import Account, Allowance, Hints
 from stackyard.metadata.schema import repository, upload
 from stackyard.oci import layout
@@ -118,7 +120,7 @@ _RELEASE = Prepared(
     upload.update()
     .where(*_held)
     .values(
-        location=upload.c.claimed_location,
+        location=bindparam("location_"),
         offset=bindparam("offset_"),
         hashed=bindparam("hashed"),
         holder=None,
@@ -135,7 +137,7 @@ _STALE = Prepared(
     .order_by(upload.c.started_at)
     .limit(bindparam("limit"))
 )
-_IS_OPEN = Prepared(select(upload.c.id).where(upload.c.id == bindparam("upload_id")))
+_OPEN = Prepared(select(upload.c.id).where(upload.c.id.op("IN")(each(bindparam("upload_ids", type_=TextList())))))
 _COUNT = Prepared(select(func.count()).select_from(upload))
 
 
@@ -230,13 +232,15 @@ def renew(c: Connection, upload_id: str, fence: int, span: timedelta) -> None:
         raise FenceLost(upload_id)
 
 
-def release(c: Connection, upload_id: str, fence: int, *, offset: int, hashed: Digest | None) -> None:
-    """End the claim: the first `offset` bytes at its location count from now on.
+def release(
+    c: Connection, upload_id: str, fence: int, *, location: str, offset: int, hashed: Digest | None
+) -> None:
+    """End the claim: the first `offset` bytes at `location`, where the writer put them, count from now on.
 
     `hashed` is believed when the upload is finished, without reading the bytes again; so it is given only for bytes
     that are durable, or a power cut could leave a digest of other bytes. Raises FenceLost.
     """
-    if not _RELEASE.run(c, upload_id=upload_id, fence_=fence, offset_=offset, hashed=hashed):
+    if not _RELEASE.run(c, upload_id=upload_id, fence_=fence, location_=location, offset_=offset, hashed=hashed):
         raise FenceLost(upload_id)
 
 
@@ -263,9 +267,9 @@ def stale(c: Connection, *, age: timedelta, limit: int) -> list[Upload]:
     return [_upload(row) for row in _STALE.all(c, age=age, limit=limit)]
 
 
-def is_open(c: Connection, upload_id: str) -> bool:
-    """Whether there is a session of this id, in whichever repository."""
-    return _IS_OPEN.one(c, upload_id=upload_id) is not None
+def open_ones(c: Connection, upload_ids: Sequence[str]) -> set[str]:
+    """Those of these ids of which there is a session, in whichever repository."""
+    return set(_OPEN.column(c, upload_ids=upload_ids))
 
 
 def count_open(c: Connection) -> int:
@@ -292,7 +296,9 @@ def _upload(
         hashed=Digest(hashed) if hashed else None,
         fence=fence + claims,
         taken_over_from=taken_over_from,
-        locations=tuple(layout.upload(upload_id, n) for n in range(writers or stored_writers)),
+        locations=tuple(
+            dict.fromkeys([*(layout.upload(upload_id, n) for n in range(writers or stored_writers)), stored])
+        ),
         started_at=started_at,
         actor=actor,
     )

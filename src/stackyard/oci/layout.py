@@ -88,6 +88,11 @@ def tag_entry(name: str, tag_name: str, digest: Digest) -> str:
     return f"{tags(name)}/{tag_name}/index/{digest.algorithm}/{digest.hex}/link"
 
 
+def upload_id(location: str) -> str:
+    """Whose bytes lie at this location below `UPLOADS`."""
+    return location.removeprefix(f"{UPLOADS}/").partition(".")[0]
+
+
 def upload(upload_id: str, writer: int) -> str:
     """The location that the session's `writer`th writer fills; one folder for all, so that none is made per upload."""
     return f"{UPLOADS}/{upload_id}.{writer}"

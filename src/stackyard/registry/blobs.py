@@ -76,9 +76,9 @@ class Blobs:
         except LocationGone:
             raise BlobUnknown(digest=blob.digest) from None
 
-    def redirect(self, blob: Blob) -> str | None:
+    async def redirect(self, blob: Blob) -> str | None:
         """Where the client can fetch the bytes itself, when the store can say and the settings allow."""
-        return self.store.redirect(blob.location) if self.settings.redirect else None
+        return await self.store.redirect(blob.location) if self.settings.redirect else None
 
     async def mount(
         self, target: str, digest: Digest, *, source: str | None, may_pull: Callable[[str], bool], actor: str

@@ -1,7 +1,7 @@
 """Check: do the database and the store tell the same story? Both ways, without reading any blob's bytes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -10,8 +10,9 @@ from stackyard.metadata.database import Database
 from stackyard.metadata.scrubbing import Copy
 from stackyard.oci import layout
 from stackyard.oci.digests import Digest, is_digest
+from stackyard.registry.batches import batches
 from stackyard.registry.imports import Imports
-from stackyard.storage.driver import BlobStore, Found
+from stackyard.storage.driver import BlobStore
 
 _PAGE = 200
 _AT_ONCE = 16  # questions to the store
@@ -98,7 +99,7 @@ class Check:
 
     async def _files(self, found: Checked, tell: Tell, *, repair: bool) -> None:
         oldest = datetime.now(UTC) - _YOUNG
-        async for batch in _batches(self.store.walk(layout.BLOBS)):
+        async for batch in batches(self.store.walk(layout.BLOBS), _PAGE):
             found.files += len(batch)
             old = {one.location: one for one in batch if one.modified < oldest}
             for location in sorted(await self.database.read(checking.unknown, list(old)) if old else ()):
@@ -121,14 +122,3 @@ def _owner(location: str) -> tuple[Digest, int] | None:
     if copy is None or not is_digest(digest) or layout.blob(Digest(digest), copy) != location:
         return None
     return Digest(digest), copy
-
-
-async def _batches(files: AsyncIterator[Found]) -> AsyncIterator[list[Found]]:
-    batch: list[Found] = []
-    async for one in files:
-        batch.append(one)
-        if len(batch) == _PAGE:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

@@ -17,7 +17,7 @@ from stackyard.storage.driver import LocationTaken
 # More takeovers of one path than anybody sees: each is a copy of the blob that was collected, or a crash just there.
 _MAX_COPIES = 1000
 
-Keep = Callable[[str], Awaitable[None]]
+Keep = Callable[[str], Awaitable[object]]
 """Brings an upload's bytes to a location. Raises LocationTaken."""
 
 
@@ -49,6 +49,21 @@ class Publication:
             FenceLost: The session ended, or another writer has taken it over.
             And what `keep` raises. Then, too, `give_up` must follow.
         """
+        return await self._commit_found(upload) or await self._commit_row(upload, await self._keep(upload, keep))
+
+    async def commit_in_place(self, upload: Upload) -> Commit:
+        """As `commit`, for bytes that stay where the session has them: its location is the blob's from then on."""
+        stored = (upload.location, upload.offset)
+        return await self._commit_found(upload) or await self._commit_row(upload, None, stored=stored)
+
+    async def give_up(self) -> None:
+        """Leave to the collector what may lie at the place."""
+        if self.place:
+            await self.database.write_relaxed(blobs.abandon, self.place.blob_id)
+            self.place = None
+
+    async def _commit_found(self, upload: Upload) -> Commit | None:
+        """Close the session with the blob that is there already, if there is one."""
         if self.imports.pending:
             await self.imports.adopt(self.digest, upload.offset)
         if self.place is None:
@@ -60,13 +75,7 @@ class Publication:
                     return await self._commit_row(upload, None)
                 except BlobVanished:
                     pass  # a moment ago
-        return await self._commit_row(upload, await self._keep(upload, keep))
-
-    async def give_up(self) -> None:
-        """Leave to the collector what may lie at the place."""
-        if self.place:
-            await self.database.write_relaxed(blobs.abandon, self.place.blob_id)
-            self.place = None
+        return None
 
     async def _keep(self, upload: Upload, keep: Keep) -> int:
         for _ in range(_MAX_COPIES):
@@ -82,7 +91,9 @@ class Publication:
             return self.place.blob_id
         raise RuntimeError(f"{_MAX_COPIES} locations of {self.digest} are taken by files that no row knows")
 
-    async def _commit_row(self, upload: Upload, blob_id: int | None) -> Commit:
+    async def _commit_row(
+        self, upload: Upload, blob_id: int | None, *, stored: tuple[str, int] | None = None
+    ) -> Commit:
         return await self.database.write(
             blobs.commit,
             repository=upload.repository,
@@ -92,4 +103,5 @@ class Publication:
             fence=upload.fence,
             actor=self.actor,
             promise=self.promise,
+            stored=stored,
         )

@@ -27,9 +27,9 @@ class Session:
         if self.allowance is not None and size > self.allowance.free:
             raise self.allowance.refusal(None if growing else size)
 
-    def moved(self, offset: int, hasher: Hasher | None) -> None:
+    def moved(self, offset: int, location: str, hasher: Hasher | None) -> None:
         """The store holds `offset` bytes now."""
         if offset == self.upload.offset:
             return  # and what was known of their digest, by whichever worker, stays known
         known = hasher.digest() if hasher and hasher.size == offset else None
-        self.upload = replace(self.upload, offset=offset, hashed=known)
+        self.upload = replace(self.upload, offset=offset, location=location, hashed=known)

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 
 from sqlalchemy import Connection
@@ -23,7 +23,6 @@ from stackyard.metadata.database import Database
 from stackyard.metadata.errors import FenceLost
 from stackyard.metadata.quotas import Hints
 from stackyard.metadata.uploads import Claim, Upload
-from stackyard.oci import layout
 from stackyard.oci.digests import Digest, Hasher
 from stackyard.oci.errors import (
     DigestInvalid,
@@ -35,6 +34,7 @@ from stackyard.oci.errors import (
     UploadOutOfOrder,
     UploadUnknown,
 )
+from stackyard.registry import orphans
 from stackyard.registry.chunks import Chunk, nothing, once
 from stackyard.registry.hashers import Hashers
 from stackyard.registry.imports import Imports
@@ -46,8 +46,6 @@ from stackyard.registry.space import Space
 from stackyard.storage.driver import BlobStore, LocationGone, OutOfSpace, StorageError
 
 _PURGE_BATCH = 200
-# A session's row comes before its first byte, so a file without one is nobody's at once; the day is for clocks.
-_ORPHAN_AGE = timedelta(days=1)
 
 
 @dataclass(slots=True)
@@ -164,19 +162,8 @@ class Uploads:
         return purged
 
     async def reap(self, *, dry_run: bool) -> int:
-        """Remove the files of sessions that are no more, and return how many there were.
-
-        They are left when a process is killed between the end of a session's row and that of its bytes, and when a
-        power cut takes the row of a session that had just begun. No session ever has the id of an earlier one.
-        """
-        reaped, latest = 0, datetime.now(UTC) - _ORPHAN_AGE
-        async for found in self.store.walk(layout.UPLOADS):
-            upload_id = found.location.rpartition("/")[2].partition(".")[0]
-            if found.modified < latest and not await self.database.read(uploads.is_open, upload_id):
-                if not dry_run:
-                    await self.store.delete(found.location)
-                reaped += 1
-        return reaped
+        """Remove the bytes of sessions that are no more, and return how many locations there were."""
+        return await orphans.reap(self.store, self.database, dry_run=dry_run)
 
     def _claim(self) -> Claim:
         return Claim(holder=self._holder, span=self.settings.claim)
@@ -216,6 +203,14 @@ class Uploads:
             with contextlib.suppress(UploadUnknown):
                 await asyncio.shield(self.cancel(repository, upload_id))
             raise UploadUnknown() from None
+        except (StorageError, asyncio.CancelledError):
+            if not self.store.renames:
+                # What was sent may still arrive in the bucket, whenever it likes: the next writer goes elsewhere.
+                session.closed = True
+                with contextlib.suppress(FenceLost):
+                    give_up = partial(uploads.give_up, upload_id=session.upload.id, fence=session.upload.fence)
+                    await asyncio.shield(self.database.write_relaxed(give_up))
+            raise
         finally:
             if not session.closed:
                 with contextlib.suppress(FenceLost):
@@ -242,7 +237,8 @@ class Uploads:
         self, begin: Callable[[Connection], Upload], digest: Digest | None, content: bytes | None
     ) -> Session:
         """The session that `begin` claims, with a place for its bytes if they are all there and lie nowhere yet."""
-        if digest is None or content is None or self.imports.pending:
+        places = self.store.renames or content  # otherwise what lies there already stays where it is
+        if digest is None or content is None or not places or self.imports.pending:
             return Session(await self.database.write_relaxed(begin))
         upload, reserved = await self.database.write_relaxed(blobs.reserve, begin, digest, len(content))
         return Session(upload, Place(*reserved) if reserved else None)
@@ -252,7 +248,8 @@ class Uploads:
         upload = session.upload
         if upload.taken_over_from and upload.offset:
             try:
-                await self.store.copy(upload.taken_over_from, upload.location, upload.offset)
+                location = await self.store.copy(upload.taken_over_from, upload.location, upload.offset)
+                session.upload = replace(upload, location=location)
             except BaseException:
                 session.closed = True
                 await asyncio.shield(self.database.write_relaxed(uploads.give_up, upload.id, upload.fence))
@@ -306,7 +303,7 @@ class Uploads:
                 finally:
                     if whole or keep_partial:
                         await writer.finish(durable=True)
-                        session.moved(writer.size, hasher)
+                        session.moved(writer.size, writer.location, hasher)
                         if hasher:
                             self._hashers.keep(upload.id, hasher)
         except (OutOfSpace, StorageFull):
@@ -340,6 +337,7 @@ class Uploads:
             uploads.release,
             upload.id,
             upload.fence,
+            location=upload.location,
             offset=upload.offset,
             hashed=upload.hashed,
         )
@@ -389,7 +387,13 @@ class Uploads:
         if received != publication.digest:
             raise DigestInvalid(expected=publication.digest, received=received)
         source = upload.location
-        commit = await publication.commit(upload, lambda location: self.store.publish(source, location))
+        if self.store.renames:
+            commit = await publication.commit(
+                upload, lambda location: self.store.publish(source, location, upload.offset)
+            )
+        else:
+            await self.store.publish(source, source, upload.offset)
+            commit = await publication.commit_in_place(upload)
         await self._drop(each for each in upload.locations if each != source or not commit.published)
         return commit.blob
 

@@ -36,7 +36,7 @@ from stackyard.oci.errors import BadRequest, RuleRefused
 from stackyard.registry import rules
 from stackyard.registry.presence import Presence
 from stackyard.registry.registry import Registry
-from stackyard.server import cpus, mapping, probes, supervisor, volume
+from stackyard.server import buckets, cpus, mapping, probes, supervisor, volume
 from stackyard.server.errors import StartError
 from stackyard.server.kinds import kinds
 from stackyard.server.opened import Opened, open_registry, open_small_files
@@ -186,6 +186,7 @@ def prepare(config: Config, database_url: str, *, logins: bool = True, recoverin
     with told_in_one_sentence(root):
         if root:
             step_down(root, mapping.secrets(config))
+        buckets.check(config)
         # Wrong files are told once, not by each worker.
         _inspect(config, root, "" if recovering else database_url, logins=logins)
         _with_room(

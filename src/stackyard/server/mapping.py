@@ -41,7 +41,7 @@ def registry(config: Config, workers: int) -> Settings:
         promise=ours.gc.promise,
         undo=ours.gc.undo,
         untagged=ours.gc.untagged or None,
-        linger=ours.gc.linger,
+        linger=max(ours.gc.linger, _longest_redirect(config)),
         scrub_rate=ours.scrub.rate,
         scrub_every=ours.scrub.every,
         max_catalog=config.catalog.maxentries,
@@ -57,6 +57,12 @@ def registry(config: Config, workers: int) -> Settings:
         urls_allow=tuple(map(re.compile, rules.urls.allow)) if rules else (),
         urls_deny=tuple(map(re.compile, rules.urls.deny)) if rules else (),
     )
+
+
+def _longest_redirect(config: Config) -> timedelta:
+    """How long a client may still read what it was sent to."""
+    redirects = config.storage.objects and not config.storage.redirect.disable
+    return config.stackyard.redirect.lifetime if redirects else timedelta()
 
 
 def policy(config: Config) -> Sequence[tuple[str, Mapping[str, Any], str]]:

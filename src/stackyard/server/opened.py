@@ -8,7 +8,8 @@ from stackyard.metadata import database as databases
 from stackyard.metadata.ballast import Ballasted
 from stackyard.metadata.database import Database
 from stackyard.registry.registry import Registry
-from stackyard.server import mapping
+from stackyard.server import buckets, mapping
+from stackyard.server.errors import StartError
 from stackyard.storage.driver import BlobStore
 from stackyard.storage.filesystem.smallfiles import FilesystemSmallFiles
 from stackyard.storage.filesystem.store import FilesystemStore
@@ -55,11 +56,17 @@ async def open_registry(config: Config, database_url: str, workers: int) -> Open
 
 
 def open_store(config: Config) -> BlobStore:
-    """The store that the configuration names."""
-    filesystem = config.storage.filesystem
-    if filesystem is None:
+    """The store that the configuration names. Raises StartError for what its library refuses."""
+    if filesystem := config.storage.filesystem:
+        return FilesystemStore(Path(filesystem.rootdirectory), filesystem.maxthreads)
+    if (found := buckets.settings(config)) is None:
         return MemoryStore()
-    return FilesystemStore(Path(filesystem.rootdirectory), filesystem.maxthreads)
+    from stackyard.storage.objects import ObjectStore  # its library is large, and most have no bucket
+
+    try:
+        return ObjectStore(found)
+    except ValueError as error:
+        raise StartError(f"storage.{buckets.driver(config)}: {error}") from error
 
 
 def open_small_files(config: Config) -> SmallFiles | None:

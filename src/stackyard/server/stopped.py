@@ -57,7 +57,7 @@ class Stopped:
     async def api(self) -> AsyncIterator[Application]:
         """The admin API, which takes everything for the work of who started this process."""
         opened = await open_registry(self.config, self.database_url, workers=1)
-        if self.database_url.startswith("sqlite:"):
+        if self.database_url.startswith("sqlite:") and not self.config.storage.objects:
             opened.registry.collection.linger = timedelta()  # nobody reads: a server would have answered instead
         mount = Mount(opened.registry, opening.open_access(AccessSettings()))
 

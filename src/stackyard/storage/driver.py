@@ -33,6 +33,8 @@ class Found:
     size: int
     """Bytes."""
     modified: datetime
+    part_of: tuple[str, ...] = ()
+    """Other locations that its bytes may belong to as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,13 @@ class BlobWriter(Protocol):
         """
         ...
 
+    @property
+    def location(self) -> str:
+        """Where the bytes of this writer and of earlier ones lie, once it is finished: where it was opened, or, for a
+        store that cannot append, a location that stands for several objects.
+        """
+        ...
+
     async def write(self, chunk: bytes) -> None:
         """Accept the next bytes. Waits while the store is behind, so that many writers need little memory.
 
@@ -73,7 +82,7 @@ class BlobWriter(Protocol):
 
 
 class BlobReader(Protocol):
-    """One open location. Stays readable while open, even when the location is deleted meanwhile."""
+    """One open location. Stays readable while open where the store `renames`, even when it is deleted meanwhile."""
 
     @property
     def size(self) -> int:
@@ -103,10 +112,18 @@ class BlobStore(Protocol):
     `tests/storage/contract.py` is the rest of this interface; a driver is done when it passes.
     """
 
+    @property
+    def renames(self) -> bool:
+        """Whether bytes can get another name without being copied. Otherwise what is published stays where it is, and
+        `put` cannot tell that something lies there.
+        """
+        ...
+
     def writer(
         self, location: str, offset: int, hasher: Hasher | None = None
     ) -> AbstractAsyncContextManager[BlobWriter]:
-        """Open `location` for more bytes at `offset`; 0 creates it. What lies past `offset` is cut off first.
+        """Open `location` for more bytes at `offset`; 0 creates it. What lies past `offset` is cut off first; where
+        that cannot be done, `offset` has to be the end of a finished writer's bytes.
 
         Only for a location that is the caller's own and not published: not every driver notices the difference.
 
@@ -145,16 +162,24 @@ class BlobStore(Protocol):
         """
         ...
 
-    async def publish(self, source: str, target: str) -> None:
-        """Give the durable bytes at `source` the name `target`, durably, and drop the name `source`.
+    async def publish(self, source: str, target: str, size: int) -> str:
+        """Give the durable `size` bytes at `source` the name `target`, durably, and drop the name `source`.
 
-        Returns only when `target` and every directory made for it survive a power cut. Raises LocationGone,
-        LocationTaken (then `source` is as it was), OutOfSpace.
+        Returns only when `target` and every directory made for it survive a power cut. A store that does not rename
+        makes sure that there are just so many bytes at `source`, and returns that.
+
+        Returns:
+            Where the bytes lie from now on.
+
+        Raises LocationGone, LocationTaken (then `source` is as it was), OutOfSpace.
         """
         ...
 
-    async def copy(self, source: str, target: str, size: int) -> None:
+    async def copy(self, source: str, target: str, size: int) -> str:
         """Make `target` of the first `size` bytes of `source`, not durably. A failure leaves nothing at `target`.
+
+        Returns:
+            `target`, or the location that stands for all of its objects, as `BlobWriter.location` does.
 
         Raises LocationGone (also when `source` has less), LocationTaken, OutOfSpace.
         """
@@ -171,7 +196,7 @@ class BlobStore(Protocol):
         """Bytes at the location, None when nothing lies there."""
         ...
 
-    def redirect(self, location: str) -> str | None:
+    async def redirect(self, location: str) -> str | None:
         """A URL where clients can fetch the bytes themselves for a while, or None: stream them."""
         ...
 

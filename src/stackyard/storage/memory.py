@@ -34,6 +34,8 @@ class Held:
 class MemoryStore:
     """A BlobStore in this process's memory."""
 
+    renames = True
+
     def __init__(self, capacity: int | None = None) -> None:
         """Hold at most `capacity` bytes, of all locations together."""
         self.capacity = capacity
@@ -65,20 +67,22 @@ class MemoryStore:
             await self.put(location, content)
         return [location for location in contents if location not in free]
 
-    async def publish(self, source: str, target: str) -> None:
+    async def publish(self, source: str, target: str, size: int) -> str:
         """See BlobStore."""
-        held = self.find(check_location(source))
+        held = self.find(check_location(source), size)
         self._claim(check_location(target))
         held.published = True
         self._held[target] = self._held.pop(source)
+        return target
 
-    async def copy(self, source: str, target: str, size: int) -> None:
+    async def copy(self, source: str, target: str, size: int) -> str:
         """See BlobStore."""
         held = self.find(check_location(source), size)
         self._claim(check_location(target))
         if self.left() < size:
             raise OutOfSpace(f"{target}: the store's capacity is used up")
         self._held[target] = Held(held.content[:size])
+        return target
 
     async def delete(self, *locations: str) -> None:
         """See BlobStore."""
@@ -90,7 +94,7 @@ class MemoryStore:
         held = self._held.get(check_location(location))
         return None if held is None else len(held.content)
 
-    def redirect(self, location: str) -> str | None:
+    async def redirect(self, location: str) -> str | None:
         """None: clients cannot reach this memory."""
         return None
 
@@ -143,7 +147,7 @@ class MemoryWriter:
     def __init__(self, store: MemoryStore, location: str, offset: int, hasher: Hasher | None) -> None:
         """Touches nothing."""
         self._store = store
-        self._location = location
+        self.location = location
         self._hasher = hasher
         self._held: Held | None = None
         self._failure: StorageError | None = None
@@ -185,7 +189,7 @@ class MemoryWriter:
         if self._hasher:
             self._hasher.update(kept)
         if len(kept) < len(chunk):
-            self._failure = OutOfSpace(f"{self._location}: the store's capacity is used up")
+            self._failure = OutOfSpace(f"{self.location}: the store's capacity is used up")
             raise self._failure
 
     def _opened(self) -> Held:
@@ -198,9 +202,9 @@ class MemoryWriter:
         return self._held
 
     def _opened_at(self, size: int) -> Held:
-        held = self._store.find(self._location, size) if size else self._store.begin(self._location)
+        held = self._store.find(self.location, size) if size else self._store.begin(self.location)
         if held.published:
-            raise LocationTaken(f"{self._location}: already published")
+            raise LocationTaken(f"{self.location}: already published")
         held.content = held.content[:size]  # a new object, because a reader may hold the old one
         return held
 

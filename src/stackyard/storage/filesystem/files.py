@@ -148,14 +148,16 @@ class Files:
                 sync_file(path)
                 self.folders.settle(os.path.dirname(path))
 
-    def publish(self, source: str, target: str) -> None:
-        """Give the file at `source` the name `target`, durably, then drop the name `source`.
+    def publish(self, source: str, target: str, size: int) -> None:
+        """Give the file of `size` bytes at `source` the name `target`, durably, then drop the name `source`.
 
         link(2) never overwrites and shows the file at once and whole. Killed before the link, nothing is at `target`;
         killed after it, both names lead to the same bytes, and doing it again succeeds. When the folders cannot be
         synced the new name is taken back, so that a failure never leaves a name that may or may not survive.
         """
         origin, path = self.path(source), self.path(target)
+        if (found := self.size(source)) != size:
+            raise LocationGone(f"{source}: has {found or 0} bytes, not {size}")
         with translated(target):
             self._place(source, target)
             try:

@@ -24,6 +24,8 @@ _BATCH = 500
 class FilesystemStore:
     """A BlobStore of the files below one folder, which may be shared with other processes and, over NFS, nodes."""
 
+    renames = True
+
     def __init__(self, root: Path, threads: int = 100) -> None:
         """`root` need not exist yet. At most `threads` blocking calls are under way at once. Starts no thread yet."""
         self._files = Files(os.path.abspath(root))
@@ -53,13 +55,15 @@ class FilesystemStore:
         """See BlobStore."""
         return await self._threads.run(self._files.put_all, {check_location(one): contents[one] for one in contents})
 
-    async def publish(self, source: str, target: str) -> None:
+    async def publish(self, source: str, target: str, size: int) -> str:
         """See BlobStore."""
-        await self._threads.run(self._files.publish, check_location(source), check_location(target))
+        await self._threads.run(self._files.publish, check_location(source), check_location(target), size)
+        return target
 
-    async def copy(self, source: str, target: str, size: int) -> None:
+    async def copy(self, source: str, target: str, size: int) -> str:
         """See BlobStore. Shares the extents where the file system can."""
         await self._threads.run(self._files.copy, check_location(source), check_location(target), size)
+        return target
 
     async def delete(self, *locations: str) -> None:
         """See BlobStore."""
@@ -69,7 +73,7 @@ class FilesystemStore:
         """See BlobStore."""
         return await self._threads.run(self._files.size, check_location(location))
 
-    def redirect(self, location: str) -> str | None:
+    async def redirect(self, location: str) -> str | None:
         """None: clients cannot reach the files."""
         return None
 

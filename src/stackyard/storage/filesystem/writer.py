@@ -26,6 +26,7 @@ class FileWriter:
 
     def __init__(self, threads: Threads, shares: Shares, tail: "Tail") -> None:
         """Touches nothing."""
+        self.location = tail.location
         self._threads = threads
         self._shares = shares
         self._open = ExitStack()
@@ -115,7 +116,7 @@ class Tail:
     def __init__(self, files: Files, location: str, offset: int, hasher: Hasher | None) -> None:
         """Touches nothing."""
         self._files = files
-        self._location = location
+        self.location = location
         self._hasher = hasher
         self._descriptor: int | None = None
         self._begun = offset
@@ -127,7 +128,7 @@ class Tail:
         try:
             self._write(self._opened(), piece)
         except OSError as error:
-            self.failure = storage_error(error, self._location)
+            self.failure = storage_error(error, self.location)
             raise self.failure from error
         except StorageError as error:
             self.failure = error
@@ -153,9 +154,9 @@ class Tail:
     def _opened(self) -> int:
         if self._descriptor is None:
             if self.size:
-                self._descriptor = self._files.reopen(self._location, self.size)
+                self._descriptor = self._files.reopen(self.location, self.size)
             else:
-                self._descriptor = self._files.begin(self._location)
+                self._descriptor = self._files.begin(self.location)
         return self._descriptor
 
     def _write(self, descriptor: int, piece: bytes | bytearray) -> None:
@@ -193,7 +194,7 @@ class Tail:
         that nobody may publish it, and `size` is 0, whatever the hasher has seen.
         """
         with suppress(OSError):
-            os.truncate(self._files.path(self._location), 0)
+            os.truncate(self._files.path(self.location), 0)
         self.size = 0
-        self.failure = storage_error(error, self._location)
+        self.failure = storage_error(error, self.location)
         raise self.failure from error
