@@ -4,6 +4,7 @@ import shutil
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -17,6 +18,12 @@ from tests.support.running import Running  # noqa: E402
 from stackyard.metadata import migrate  # noqa: E402
 from stackyard.metadata.database import Database, open_database  # noqa: E402
 
+if TYPE_CHECKING:
+    from tests.support.azurite import Azurite
+    from tests.support.ceph import Ceph, Gateway
+    from tests.support.s3 import S3
+    from tests.support.s3proxy import S3Proxy
+
 # On a busy machine any example may take long, bcrypt and the making of keys before all.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
@@ -28,6 +35,16 @@ MARKERS = {
     "serial": "must not run beside other tests",
     "slow": "takes minutes; left out of `make test`",
 }
+
+
+# The first test that wants one of these may have to wait for pip or npm.
+_INSTALLED_FIRST = {"s3", "swift", "azurite"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if _INSTALLED_FIRST & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.timeout(600))
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -81,3 +98,47 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     opened = await open_database(database_url)
     yield opened
     await opened.close()
+
+
+# Object stores, each started when the first test asks for it and shared by all workers of the run. What they are made
+# of is imported only then: boto3 takes a while.
+
+
+@pytest.fixture(scope="session")
+def ceph() -> "Iterator[Ceph]":
+    from tests.support import ceph
+
+    with ceph.kept() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def swift() -> "Iterator[S3]":
+    from tests.support import swift
+
+    with swift.kept() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def azurite() -> "Iterator[Azurite]":
+    from tests.support import azurite
+
+    with azurite.kept() as server:
+        yield server
+
+
+@pytest.fixture
+def gateway(ceph: "Ceph") -> "Iterator[Gateway]":
+    """A way to Ceph of this test's own, which it may kill and start again."""
+    with ceph.gateway() as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def proxy(ceph: "Ceph") -> "Iterator[S3Proxy]":
+    """A way to Ceph that counts what passes."""
+    from tests.support import s3proxy
+
+    with s3proxy.before(ceph.server) as proxy:
+        yield proxy

@@ -60,6 +60,11 @@ class Upload:
     allowance: Allowance | None = None
     """What quotas left when the session was claimed; None: there are none."""
 
+    def at(self, location: str) -> "Upload":
+        """The same session, whose holder's bytes lie there now."""
+        locations = tuple(location if one == self.location else one for one in self.locations)
+        return replace(self, location=location, locations=locations)
+
 
 _COLUMNS = (
     upload.c.id,
@@ -296,9 +301,12 @@ def _upload(
         hashed=Digest(hashed) if hashed else None,
         fence=fence + claims,
         taken_over_from=taken_over_from,
-        locations=tuple(
-            dict.fromkeys([*(layout.upload(upload_id, n) for n in range(writers or stored_writers)), stored])
-        ),
+        locations=tuple(_or_all_of(layout.upload(upload_id, n), stored) for n in range(writers or stored_writers)),
         started_at=started_at,
         actor=actor,
     )
+
+
+def _or_all_of(location: str, stored: str) -> str:
+    """The stored location, if it stands for several objects of which this is the first."""
+    return stored if stored.startswith(f"{location}.") else location

@@ -10,16 +10,16 @@ from stackyard.storage.driver import BlobStore
 
 _BATCH = 500
 # A session's row comes before its first byte, so bytes without one are nobody's at once; the day is for clocks.
-_AGE = timedelta(days=1)
+AGE = timedelta(days=1)
 
 
-async def reap(store: BlobStore, database: Database, *, dry_run: bool) -> int:
+async def reap(store: BlobStore, database: Database, *, dry_run: bool, age: timedelta = AGE) -> int:
     """Remove the bytes of sessions that are no more and have become no blob; how many locations there were.
 
     They are left when a process is killed between the end of a session's row and that of its bytes, and when a power
     cut takes the row of a session that had just begun. No session ever has the id of an earlier one.
     """
-    reaped, latest = 0, datetime.now(UTC) - _AGE
+    reaped, latest = 0, datetime.now(UTC) - age
     async for batch in batches(store.walk(layout.UPLOADS), _BATCH):
         old = {one.location: {one.location, *one.part_of} for one in batch if one.modified < latest}
         # In this order: what ends its session now, and becomes a blob where it lies, is seen either way.

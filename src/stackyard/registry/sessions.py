@@ -32,4 +32,4 @@ class Session:
         if offset == self.upload.offset:
             return  # and what was known of their digest, by whichever worker, stays known
         known = hasher.digest() if hasher and hasher.size == offset else None
-        self.upload = replace(self.upload, offset=offset, location=location, hashed=known)
+        self.upload = replace(self.upload.at(location), offset=offset, hashed=known)

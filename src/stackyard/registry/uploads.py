@@ -249,7 +249,7 @@ class Uploads:
         if upload.taken_over_from and upload.offset:
             try:
                 location = await self.store.copy(upload.taken_over_from, upload.location, upload.offset)
-                session.upload = replace(upload, location=location)
+                session.upload = upload.at(location)
             except BaseException:
                 session.closed = True
                 await asyncio.shield(self.database.write_relaxed(uploads.give_up, upload.id, upload.fence))
