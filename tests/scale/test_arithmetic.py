@@ -21,6 +21,8 @@ from stackyard.metadata import schema
 DOC = ROOT / "docs/high-availability.md"
 LAYERS = (1, 6)
 """Two numbers of layers tell a straight line."""
+FLEETING = {"follow"}
+"""Hints that go within seconds, so that how many there are depends on the moment."""
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +75,7 @@ def test_rows_of_an_image_are_as_the_document_says(nodes: list[Node], database: 
     per_image = {name: made[0][name] - LAYERS[0] * per_layer[name] for name in made[1]}
     print(f"\nper layer {per_layer}\nper image {per_image}")  # noqa: T201
     told = {name: (float(image), float(layer)) for name, image, layer in table(r"`(\w+)`", r"(\d+)", r"(\d+)")}
-    assert told == {name: (per_image[name], per_layer[name]) for name in made[1]}
+    assert told == {name: (per_image[name], per_layer[name]) for name in made[1] if name not in FLEETING}
 
 
 def table(*columns: str) -> list[tuple[str, ...]]:

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.scale.conftest import SCALE
+from tests.scale.conftest import SCALE, store
 from tests.scale.light import Light, Tally
 from tests.scale.working import Goal
 from tests.support import postgresql
@@ -30,7 +30,7 @@ SEED = int(os.environ.get("STACKYARD_SCALE_SEED", "0")) or secrets.randbits(32)
 def test_almost_every_operation_succeeds_while_nodes_are_killed(
     engine: postgresql.Server, tmp_path: Path, kind: str
 ) -> None:
-    common = shared(asyncio.run(engine.create()), {"filesystem": {"rootdirectory": str(tmp_path / "data")}})
+    common = shared(asyncio.run(engine.create()), store(tmp_path))
     with cluster(tmp_path, common) as nodes:
         proxy: Proxy = ShippedNginx(nodes) if kind == "nginx" else shipped_haproxy(nodes)
         try:
