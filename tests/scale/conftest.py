@@ -15,8 +15,8 @@ SCALE = int(os.environ.get("STACKYARD_SCALE", "0"))
 """Operations of real clients under each kind of trouble; thirty times as many of the light client. 0: what CI has time
 for."""
 STORE = os.environ.get("STACKYARD_SCALE_STORE", "")
-"""The section `storage` for real clients and the light one: YAML in which FOLDER stands for a name of each test's own. ''
-is a folder of this machine. For example `{filesystem: {rootdirectory: /mnt/nfs/FOLDER}}`.
+"""The section `storage` for real clients and the light one: YAML in which FOLDER stands for a name of each test's own.
+Without it a folder of this machine. For example `{filesystem: {rootdirectory: /mnt/nfs/FOLDER}}`.
 """
 
 
