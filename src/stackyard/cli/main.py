@@ -9,7 +9,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from stackyard.cli import collection, history
+from stackyard.cli import collection, history, migrating
 from stackyard.cli.audit import audit
 from stackyard.cli.collection import DeleteUntagged, DryRun, Quiet
 from stackyard.cli.jobs import job
@@ -54,6 +54,7 @@ stackyard.add_typer(job, name="job")
 stackyard.add_typer(audit, name="audit")
 collection.register(stackyard)
 history.register()
+migrating.register(stackyard)
 
 ConfigFile = Annotated[
     Optional[Path],  # noqa: UP045 - typer reads the annotation

@@ -6,6 +6,7 @@ COMMITTED transactions that take row locks explicitly and are run again when the
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -17,11 +18,13 @@ from sqlalchemy import Connection, event, text
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from stackyard.metadata import migrate
 from stackyard.metadata.database import Function, P, T
 from stackyard.metadata.errors import CannotStart, DatabaseFull, DatabaseUnavailable
+from stackyard.metadata.migrations import blockers
+from stackyard.metadata.migrations.blockers import watched
 from stackyard.metadata.prepared import Prepared, Row
 
 # serialization_failure, deadlock_detected, unique_violation: somebody else came first, look again.
@@ -30,7 +33,9 @@ _ATTEMPTS = 10
 # lock_not_available: somebody did not let go for `lock_timeout`.
 _LOCKED = "55P03"
 _ATTEMPTS_AT_A_LOCK = 3
+_DEADLOCK = "40P01"
 _DISK_FULL = "53100"
+_FORBIDDEN = "42501"
 # By class: connections, resources, the operator (restart, cancel), the system. And a lock that nobody let go, and a
 # transaction that was ended as this process stood still in it.
 _UNAVAILABLE = frozenset({"08", "53", "57", "58", _LOCKED, "25P03"})
@@ -38,6 +43,8 @@ _UNAVAILABLE = frozenset({"08", "53", "57", "58", _LOCKED, "25P03"})
 _MIGRATION_LOCK = 0x57AC4A4D
 # The last one comes when a connection ends between two steps of one operation.
 _DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+Tell = Callable[[str], None]
+"""Takes a sentence for whoever waits."""
 _Find = Callable[[tuple[Any, ...]], Any]
 _DIALECT = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
 _SETTINGS = {
@@ -57,6 +64,20 @@ WHERE datname = current_database() AND usename = current_user
   AND state = 'active' AND wait_event_type = 'Client' AND backend_xid IS NOT NULL
   AND state_change < clock_timestamp() - current_setting('idle_in_transaction_session_timeout')::interval
 """
+# A migration's. Its name is another one, or a node would take it for one of those that stand still.
+_MIGRATING = {
+    "application_name": "stackyard migrate",
+    # Longer than the server's `deadlock_timeout` (1s): only after that it ends an automatic vacuum that is in the way.
+    "lock_timeout": "2s",
+    # A migrator that stands still lets go of everything.
+    "idle_in_transaction_session_timeout": "60s",
+    # What a role's own setting allows a request may be too little for an index.
+    "statement_timeout": "0",
+}
+# Seconds between the tries of a migration that met a lock: a minute in all, in which a request or a check ends, and a
+# pg_dump does not.
+_PAUSES: tuple[float, ...] = (1, 2, 4, 8, 8, 8, 8)
+_BETWEEN_REMARKS = 10.0  # seconds
 
 
 class PostgreSQLDatabase:
@@ -146,21 +167,99 @@ async def open_server(url: str, *, connections: int) -> PostgreSQLDatabase:
     return database
 
 
-async def run_exclusive(url: str, function: Callable[[Connection], T]) -> T:
-    """Run in a transaction that no other `run_exclusive` of any node can meet. Raises CannotStart."""
-    engine = create_async_engine("postgresql+asyncpg://", async_creator=partial(_connect_first, url), pool_size=1)
+async def look(url: str, function: Callable[[Connection], T]) -> T:
+    """What `function` finds. Waits in no line. Raises CannotStart."""
+    engine = _engine_of_one(url)
     try:
-        async with engine.begin() as connection:
-            await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
-            return await connection.run_sync(function)
+        with _told():
+            async with engine.connect() as connection:
+                return await connection.run_sync(function)
     finally:
         await engine.dispose()
+
+
+async def run_exclusive(url: str, function: Callable[[Connection], T], tell: Tell = lambda sentence: None) -> T:
+    """Run in a transaction that no other `run_exclusive` of any node can meet.
+
+    While a change of a table waits for its lock, everybody who comes later waits behind it. So it gives up soon, lets
+    all of them pass, and the whole function runs again; after the last time it is told who was in the way.
+
+    Raises:
+        CannotStart: Nothing was changed. And what `function` raises.
+    """
+    engine = _engine_of_one(url)
+    try:
+        with _told():
+            for pause in (*_PAUSES, None):
+                async with engine.connect() as connection:
+                    session = await _queue(connection, tell)
+                    async with watched(session, partial(_connect_first, url)) as found:
+                        try:
+                            result = await connection.run_sync(function)
+                            await connection.commit()
+                            return result
+                        except DBAPIError as error:
+                            if _state(error.orig) not in (_LOCKED, _DEADLOCK):
+                                raise
+                if pause is None:
+                    break
+                tell(f"{blockers.names(found)} is in the way of the migration; it tries again in {pause:g} s")
+                await asyncio.sleep(pause)
+            raise CannotStart(
+                f"the database cannot be migrated now: {blockers.names(found)} does not let go of its tables: "
+                f"{blockers.advice(found)}"
+            )
+    finally:
+        await engine.dispose()
+
+
+async def _queue(connection: AsyncConnection, tell: Tell) -> int:
+    """Wait until no other stackyard migrates or starts; our session's number.
+
+    However long: who stands still there is ended by the server.
+    """
+    told = -_BETWEEN_REMARKS
+    while True:
+        try:
+            query = text("SELECT pg_backend_pid(), pg_advisory_xact_lock(:key)")
+            return int((await connection.execute(query, {"key": _MIGRATION_LOCK})).one()[0])
+        except DBAPIError as error:
+            await connection.rollback()
+            if _state(error.orig) != _LOCKED:
+                raise
+        if time.monotonic() - told >= _BETWEEN_REMARKS:
+            told = time.monotonic()
+            tell("another stackyard starts on this database or migrates it: waiting until it is done")
+
+
+def _engine_of_one(url: str) -> AsyncEngine:
+    return create_async_engine("postgresql+asyncpg://", async_creator=partial(_connect_first, url), pool_size=1)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Whoever starts the program is told what is wrong, where that is not a mistake of ours. Raises CannotStart.
+
+    An OSError belongs to the function: it looks at the volume, too.
+    """
+    try:
+        yield
+    except (DBAPIError, *_DRIVER_ERRORS) as error:
+        original = error.orig if isinstance(error, DBAPIError) else error
+        state = _state(original) or ""
+        if state == _FORBIDDEN:
+            raise CannotStart(f"the database does not let its user do what is needed: {original}") from error
+        if state == _LOCKED:
+            raise CannotStart("the tables are being changed just now: try again when that is done") from error
+        if not state or state[:2] in _UNAVAILABLE or state in _UNAVAILABLE:
+            raise CannotStart(f"the database failed: {original}") from error
+        raise
 
 
 async def _connect_first(url: str) -> Any:
     """Whoever starts the program is told what is wrong. The address may hold a password and is not repeated."""
     try:
-        return await asyncpg.connect(url)
+        return await asyncpg.connect(url, server_settings=_MIGRATING)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as error:
         raise CannotStart(f"the database cannot be reached: {error}") from error
 

@@ -7,6 +7,7 @@ who do: nobody holds the lock meanwhile.
 """
 
 import asyncio
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -38,6 +39,8 @@ _READER_PATIENCE_MS = 5_000
 _WRITER_PATIENCE_MS = 30_000
 _LOG_BYTES = 64 << 20  # what is left of the log file after a checkpoint
 _CACHE_KIB = 16 << 10
+_PAGES_AT_ONCE = 4_096  # of 4 KiB: between two of these steps a copy can be stopped
+_NOTHING_LEFT = 256 << 10  # bytes: below it a disk is full
 _MAGIC, _HEADER_BYTES = b"SQLite format 3\0", 100  # https://www.sqlite.org/fileformat2.html, 1.3
 _DAMAGED = (11, 26)  # SQLITE_CORRUPT, SQLITE_NOTADB
 _RECOVER = (
@@ -136,6 +139,60 @@ def exclusive(url: str) -> Iterator[Connection]:
         finally:
             disconnect(connection)
     _make_durable(path.absolute().parent)
+
+
+def look(url: str, function: Callable[[Connection], T]) -> T | None:
+    """What `function` finds, None where there is no database. Makes no file and waits for no writer.
+
+    Raises CannotStart.
+    """
+    check_version()
+    path = path_of(url)
+    if not path.exists() or path.stat().st_size == 0:
+        return None
+    check_whole(path)
+    with _explaining(path):
+        connection = connect(path, write=False)
+        try:
+            return function(connection)
+        finally:
+            disconnect(connection)
+
+
+def copy(path: Path, to: Path, tell: Callable[[int, int], None]) -> None:
+    """What was committed is in a database at `to`, which survives a power cut. Nothing is there before that.
+
+    On a connection of its own: one that writes cannot be copied from. Pages as they are, so free ones, too; VACUUM INTO
+    would leave those out, but builds every tree anew.
+
+    Args:
+        tell: Called now and then with the pages that are still to come, and all of them.
+
+    Raises:
+        DatabaseFull: As any other error it leaves nothing.
+    """
+    unfinished = to.with_name(to.name + ".partial")
+    os.close(os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
+    try:
+        with (
+            closing(_driver_connection(path, write=False)) as source,
+            closing(dbapi.connect(str(unfinished), isolation_level=None)) as target,
+        ):
+            target.execute("PRAGMA journal_mode = OFF")
+            target.execute("PRAGMA synchronous = OFF")  # once is enough, below
+            source.backup(target, pages=_PAGES_AT_ONCE, progress=lambda status, rest, pages: tell(rest, pages))
+        with unfinished.open("rb+") as file:
+            os.fsync(file.fileno())
+        unfinished.rename(to)
+    except (DatabaseError, OSError) as error:
+        # The driver does not say what stopped a copy.
+        is_full = os.statvfs(to.parent).f_bavail * os.statvfs(to.parent).f_frsize < _NOTHING_LEFT
+        if is_full or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
+            raise DatabaseFull(str(error)) from error
+        raise explained(error) from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+    _sync_folder(to.absolute().parent)
 
 
 @contextmanager
