@@ -206,6 +206,38 @@ async def test_a_store_that_is_down_fails_soon_and_works_again_by_itself(gateway
     await store.put(BLOB, CONTENT)
 
 
+async def test_a_store_that_does_not_answer_is_not_waited_for_by_everybody(gateway: Gateway) -> None:
+    store = over(gateway.server, gateway.server.bucket())
+    await put(store, UPLOAD)
+    gateway.kill()
+    reasons = []
+
+    for _ in range(8):
+        with pytest.raises(StorageError) as failure:
+            await store.put(BLOB, CONTENT)
+        reasons.append("is asked again in a moment" in str(failure.value))
+    gateway.start()
+
+    assert reasons == [False] * 5 + [True] * 3
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                assert await get(store, UPLOAD) == CONTENT
+            except StorageError:
+                await asyncio.sleep(0.1)
+            else:
+                break
+    await store.put(BLOB, CONTENT)
+
+
+async def test_answers_that_say_no_are_answers(store: BlobStore) -> None:
+    for _ in range(8):
+        with pytest.raises(LocationGone):
+            await store.open(UPLOAD)
+
+    await store.put(BLOB, CONTENT)
+
+
 async def test_a_writer_whose_store_goes_down_keeps_nothing(gateway: Gateway) -> None:
     store = over(gateway.server, gateway.server.bucket())
     async with store.writer(UPLOAD, 0) as writer:

@@ -138,7 +138,7 @@ def launch(
         process=Child([*inside, *command, "serve", file], log=place / "output.log", env=env, cwd=place),
         port=int(str(full["http"]["addr"]).rpartition(":")[2]),
         folder=place,
-        data=Path(full["storage"]["filesystem"]["rootdirectory"]),
+        data=Path(full["storage"].get("filesystem", {}).get("rootdirectory", place)),
         config=file,
         tls="tls" in full["http"],
         host=host,
@@ -157,9 +157,9 @@ def _defaults(place: Path, port: int) -> dict[str, Any]:
 
 
 def _merge(below: dict[str, Any], above: Config) -> dict[str, Any]:
-    """`above` laid over `below`, mapping by mapping; neither is changed."""
+    """`above` laid over `below`, mapping by mapping, and without what it says is None; neither is changed."""
     merged = copy.deepcopy(below)
     for key, value in above.items():
         old = merged.get(key)
         merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else value
-    return merged
+    return {key: value for key, value in merged.items() if value is not None}

@@ -1,6 +1,7 @@
-"""What a bucket refuses, in the words of the driver's contract."""
+"""What a bucket refuses, in the words of the driver's contract; and not asking one that does not answer."""
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,18 +18,45 @@ _REASONS = {
     "AccessDenied": "the credentials may not do this",
     "QuotaExceeded": "the store's quota is used up",
 }
+_OVERLOADED = {"InternalError", "ServiceUnavailable", "SlowDown"}
+_IN_A_ROW = 5
+_PAUSE = 5.0  # seconds
 
 
-@contextmanager
-def translated(location: str) -> Iterator[None]:
-    """Turn what obstore raises in the block into StorageError about `location`."""
-    try:
-        yield
-    except (BaseError, OSError, ValueError) as error:
-        code = _code(error)
-        if isinstance(error, FileNotFoundError) and code != "NoSuchBucket":
-            raise LocationGone(f"{location}: nothing lies there") from error
-        raise StorageError(f"{location}: {_reason(error, code)}") from error
+class Calls:
+    """The calls of one process to one bucket.
+
+    When several in a row were not answered, each of them after retries, the next ones fail at once, and every few
+    seconds one finds out whether that is over. So whoever does not need the store is not kept waiting behind them.
+    """
+
+    def __init__(self) -> None:
+        """Expects answers."""
+        self._unanswered = 0
+        self._ask_again = 0.0
+
+    @contextmanager
+    def about(self, location: str) -> Iterator[None]:
+        """Turn what obstore raises in the block into StorageError about `location`."""
+        if self._unanswered >= _IN_A_ROW:
+            if time.monotonic() < self._ask_again:
+                raise StorageError(f"{location}: the store does not answer, and is asked again in a moment")
+            self._ask_again = time.monotonic() + _PAUSE
+        try:
+            yield
+        except (BaseError, OSError, ValueError) as error:
+            code = _code(error)
+            is_missing = isinstance(error, FileNotFoundError)
+            self._answered(is_missing or (code is not None and code not in _OVERLOADED))
+            if is_missing and code != "NoSuchBucket":
+                raise LocationGone(f"{location}: nothing lies there") from error
+            raise StorageError(f"{location}: {_reason(error, code)}") from error
+        self._answered(True)
+
+    def _answered(self, answered: bool) -> None:
+        self._unanswered = 0 if answered else self._unanswered + 1
+        if self._unanswered == _IN_A_ROW:
+            self._ask_again = time.monotonic() + _PAUSE
 
 
 def _reason(error: BaseException, code: str | None) -> str:

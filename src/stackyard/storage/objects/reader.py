@@ -7,7 +7,7 @@ import obstore
 
 from stackyard.storage.driver import StorageError
 from stackyard.storage.objects.connect import Bucket
-from stackyard.storage.objects.failures import translated
+from stackyard.storage.objects.failures import Calls
 from stackyard.storage.objects.segments import Segment
 
 _PIECE = 512 << 10
@@ -16,9 +16,10 @@ _PIECE = 512 << 10
 class ObjectReader:
     """A BlobReader. What is deleted while it is open can be read no more: deletions wait for readers."""
 
-    def __init__(self, bucket: Bucket, location: str, segments: Sequence[Segment]) -> None:
+    def __init__(self, bucket: Bucket, calls: Calls, location: str, segments: Sequence[Segment]) -> None:
         """`segments` follow each other, the first one begins at 0."""
         self._bucket = bucket
+        self._calls = calls
         self._location = location
         self._segments = segments
         self.size = segments[-1].stop
@@ -39,7 +40,7 @@ class ObjectReader:
             raise StorageError(f"{self._location}: ends at {start}, {stop - start} bytes early")
 
     async def _piece(self, key: str, start: int, stop: int) -> AsyncIterator[bytes]:
-        with translated(self._location):
+        with self._calls.about(self._location):
             answer = await obstore.get_async(self._bucket, key, options={"range": (start, stop)})
             async for piece in answer.stream(min_chunk_size=_PIECE):
                 start += len(piece)

@@ -14,7 +14,7 @@ from stackyard.storage.driver import BlobReader, BlobWriter, Found, LocationGone
 from stackyard.storage.locations import check_location
 from stackyard.storage.objects import segments
 from stackyard.storage.objects.connect import connect
-from stackyard.storage.objects.failures import translated
+from stackyard.storage.objects.failures import Calls
 from stackyard.storage.objects.reader import ObjectReader, sizes
 from stackyard.storage.objects.segments import Segment
 from stackyard.storage.objects.settings import S3, Settings
@@ -37,6 +37,7 @@ class ObjectStore:
         """Asks nothing of the store yet. Raises ValueError: With what is wrong in the settings."""
         self._settings = settings
         self._bucket, self._public = connect(settings)
+        self._calls = Calls()
         self._attributes = dict(ATTRIBUTES)
         if isinstance(settings.where, S3) and settings.where.storage_class:
             self._attributes["Storage-Class"] = settings.where.storage_class
@@ -47,6 +48,7 @@ class ObjectStore:
         """See BlobStore. Nothing is cut off: the offset has to be where an earlier writer finished."""
         return ObjectWriter(
             self._bucket,
+            self._calls,
             check_location(location),
             offset,
             hasher,
@@ -60,7 +62,7 @@ class ObjectStore:
         found = await self._segments(check_location(location))
         if not found:
             raise LocationGone(f"{location}: nothing lies there")
-        return ObjectReader(self._bucket, location, found)
+        return ObjectReader(self._bucket, self._calls, location, found)
 
     async def put(self, location: str, content: bytes) -> None:
         """See BlobStore. What lies there already is overwritten: nobody relies on it, as no row tells of it."""
@@ -91,7 +93,7 @@ class ObjectStore:
         """See BlobStore. Done by the store, but where the bytes end within a segment."""
         found = _up_to(source, await self._segments(check_location(source)), size, whole=False)
         first, location = check_location(target), target
-        with translated(target):
+        with self._calls.about(target):
             for segment in found:
                 key = segments.later(target, segment.start) if segment.start else segments.first(first)
                 location = segments.of(target) if segment.start else key
@@ -107,7 +109,7 @@ class ObjectStore:
         for location in map(check_location, locations):
             keys += await self._listed(location) if segments.is_segmented(location) else [location]
         for start in range(0, len(keys), _DELETED_AT_ONCE):
-            with translated(keys[start]), suppress(FileNotFoundError):
+            with self._calls.about(keys[start]), suppress(FileNotFoundError):
                 batch = keys[start : start + _DELETED_AT_ONCE]
                 await obstore.delete_async(self._bucket, batch if len(batch) > 1 else batch[0])
 
@@ -120,12 +122,12 @@ class ObjectStore:
         """See BlobStore. None for several segments: a URL names one object."""
         if segments.is_segmented(location):
             return None
-        with translated(location):
+        with self._calls.about(location):
             return await obstore.sign_async(self._public, "GET", location, self._settings.redirect)
 
     async def walk(self, prefix: str) -> AsyncIterator[Found]:
         """See BlobStore. Objects whose name is no location are passed over; each segment is met by itself."""
-        with translated(check_location(prefix)):
+        with self._calls.about(check_location(prefix)):
             async for batch in obstore.list(self._bucket, prefix, chunk_size=1000):
                 for one in batch:
                     with suppress(ValueError):
@@ -140,7 +142,7 @@ class ObjectStore:
         """See BlobStore. Writes, reads and deletes an object of a few bytes."""
         location, content = f"{OWN}/check/{secrets.token_hex(8)}", secrets.token_bytes(16)
         await self._put(location, content)
-        with translated(location):
+        with self._calls.about(location):
             answer = await obstore.get_async(self._bucket, location)
             if bytes(await answer.bytes_async()) != content:
                 raise StorageError("the store does not give back what was written")
@@ -150,7 +152,7 @@ class ObjectStore:
         """Connections end by themselves."""
 
     async def _put(self, location: str, content: bytes) -> None:
-        with translated(location):
+        with self._calls.about(location):
             await obstore.put_async(self._bucket, location, content, use_multipart=False, attributes=self._attributes)
 
     async def _check_end(self, location: str, offset: int) -> None:
@@ -163,14 +165,14 @@ class ObjectStore:
         found = segments.chain(location, await self._listed(location))
         if not found:
             # An answer to HEAD does not say whether it is the object that is missing, or the bucket.
-            with translated(location):
+            with self._calls.about(location):
                 await anext(aiter(obstore.list(self._bucket, location, chunk_size=1)), None)
         return found
 
     async def _listed(self, location: str) -> dict[str, int]:
         """Bytes by object, of all that belong to the location."""
         first = segments.first(location)
-        with translated(location):
+        with self._calls.about(location):
             found = await sizes(self._bucket, [first])
             if segments.is_segmented(location):
                 async for batch in obstore.list(self._bucket, location, chunk_size=1000):
@@ -178,9 +180,18 @@ class ObjectStore:
         return found
 
     async def _copy_part(self, segment: Segment, key: str, size: int) -> None:
-        reader = ObjectReader(self._bucket, segment.key, [Segment(segment.key, 0, segment.stop - segment.start)])
+        reader = ObjectReader(
+            self._bucket, self._calls, segment.key, [Segment(segment.key, 0, segment.stop - segment.start)]
+        )
         async with ObjectWriter(
-            self._bucket, key, 0, None, settings=self._settings, attributes=self._attributes, check=_nothing
+            self._bucket,
+            self._calls,
+            key,
+            0,
+            None,
+            settings=self._settings,
+            attributes=self._attributes,
+            check=_nothing,
         ) as writer:
             async for piece in reader.chunks(0, size):
                 await writer.write(piece)

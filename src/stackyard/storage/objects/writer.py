@@ -10,7 +10,7 @@ from stackyard.oci.digests import Hasher
 from stackyard.storage.driver import StorageError
 from stackyard.storage.objects import segments
 from stackyard.storage.objects.connect import Bucket
-from stackyard.storage.objects.failures import translated
+from stackyard.storage.objects.failures import Calls
 from stackyard.storage.objects.settings import Settings
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class ObjectWriter:
     def __init__(  # noqa: PLR0913 - where, and how
         self,
         bucket: Bucket,
+        calls: Calls,
         location: str,
         offset: int,
         hasher: Hasher | None,
@@ -41,6 +42,7 @@ class ObjectWriter:
     ) -> None:
         """Touches nothing. `check` sees to it that the location ends at the offset; before the first byte."""
         self._bucket = bucket
+        self._calls = calls
         self._hasher = hasher
         self._settings = settings
         self._attributes = attributes
@@ -109,7 +111,7 @@ class ObjectWriter:
 
     async def _attempt(self, step: Callable[[], Awaitable[None]]) -> None:
         try:
-            with translated(self._base):
+            with self._calls.about(self._base):
                 await step()
         except StorageError as error:
             self._failure, self._told, self._file = error, True, None
