@@ -31,8 +31,8 @@ def store(folder: Path) -> Config:
     """Where the nodes of a test keep their bytes."""
     if not STORE:
         return {"filesystem": {"rootdirectory": str(folder / "data")}}
-    given = yaml.safe_load(STORE.replace("FOLDER", secrets.token_hex(8)))
-    return {"filesystem": None} | dict(given)
+    given: Config = yaml.safe_load(STORE.replace("FOLDER", secrets.token_hex(8)))
+    return given
 
 
 @pytest.fixture(scope="session")

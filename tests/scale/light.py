@@ -70,7 +70,7 @@ class Light(threading.Thread):
         """Manifests by tag, as acknowledged."""
         self.repository = f"light/{number}"
         self._base = f"/v2/{self.repository}"
-        self._client = httpx.Client(base_url=f"http://{address}", timeout=300)
+        self._client = httpx.Client(base_url=f"http://{address}", timeout=300, follow_redirects=True)
         self._goal = goal
         self._tally = tally
         self._random = random.Random(seed)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import httpx
-from tests.support import ports, running, tools, workers
+import yaml
+from tests.support import ports, tools, workers
 from tests.support.haproxy import Haproxy
 from tests.support.processes import Child, is_running, run, wait_until
 from tests.support.running import Answer, Config, Running
@@ -69,9 +70,29 @@ class Node:
 
     def launch(self) -> None:
         """Start it, and do not wait."""
-        own = {"workers": 1, "api": {"socket": str(self.socket)}} | dict(self._config.get("stackyard", {}))
-        config = dict(self._config) | {"http": {"addr": self.where, "draintimeout": "30s"}, "stackyard": own}
-        self._server = running.launch(self._program, config, folder=self.folder, host=self.host, inside=self._inside)
+        own = {"workers": 1, "api": {"socket": str(self.socket)}} | dict(self._config["stackyard"])
+        file = self.folder / "config.yml"
+        file.write_text(
+            yaml.safe_dump(
+                {
+                    "version": "0.1",
+                    "log": {"level": "info"},
+                    "storage": self._config["storage"],
+                    "http": {"addr": self.where, "draintimeout": "30s"},
+                    "stackyard": own,
+                }
+            )
+        )
+        argv = [*self._inside, *self._program, "serve", file]
+        self._server = Running(
+            process=Child(argv, log=self.folder / "output.log", cwd=self.folder),
+            port=self.port,
+            folder=self.folder,
+            data=Path(self._config["storage"].get("filesystem", {}).get("rootdirectory", self.folder)),
+            config=file,
+            host=self.host,
+            inside=self._inside,
+        )
 
     def start(self) -> None:
         """Start it; returns as soon as it is ready."""
@@ -91,12 +112,16 @@ class Node:
     def request(
         self, method: str, path: str, *, headers: Mapping[str, str] | None = None, body: bytes | None = None
     ) -> Answer:
-        """One request to this node alone, on a connection of its own."""
+        """One request to this node alone, on a connection of its own. A blob that lies elsewhere is fetched there."""
         connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
         try:
             connection.request(method, path, body=body, headers=dict(headers or {}))
             answer = connection.getresponse()
-            return Answer(answer.status, answer.headers, answer.read())
+            body = answer.read()
+            if answer.status == 307:
+                elsewhere = httpx.get(answer.headers["Location"], timeout=60)
+                return Answer(elsewhere.status_code, answer.headers, elsewhere.content)
+            return Answer(answer.status, answer.headers, body)
         finally:
             connection.close()
 
