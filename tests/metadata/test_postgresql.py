@@ -1,7 +1,7 @@
 """What is PostgreSQL's own: races that are run again, and a server that does not answer."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from tests.metadata.making import pushed, put
-from tests.support.postgresql import Server
+from tests.support.certificates import Authority
+from tests.support.postgresql import Server, serve
 
 from stackyard.metadata import leases, migrate, postgresql, repositories
 from stackyard.metadata.database import Database, open_database
@@ -219,3 +220,60 @@ async def _try(database: Database) -> str:
     except DatabaseUnavailable:
         return "unavailable"
     return "read"
+
+
+@pytest.mark.serial
+async def test_a_server_that_stands_still_is_unavailable_and_works_again_when_it_goes_on(
+    database: Database, postgresql_server: Server
+) -> None:
+    """As one behind a cut network: nothing is refused, and nothing comes back."""
+    await database.write(put, "a", pushed(b"m"), "v1")
+    assert await database.fetch(RESOLVE, "a", "v1") is not None
+
+    with postgresql_server.frozen():
+        async with asyncio.timeout(60):
+            outcomes = await asyncio.gather(
+                *(_attempt(database.fetch(RESOLVE, "a", "v1")) for _ in range(12)),
+                *(_attempt(database.read(repositories.page, after="", limit=1)) for _ in range(12)),
+                *(_attempt(database.write(repositories.ensure_listed, "b")) for _ in range(12)),
+            )
+    assert set(outcomes) == {"unavailable"}
+
+    async with asyncio.timeout(60):
+        while await _attempt(database.fetch(RESOLVE, "a", "v1")) == "unavailable":
+            await asyncio.sleep(0.05)
+        while await _attempt(database.write(repositories.ensure_listed, "b")) == "unavailable":
+            await asyncio.sleep(0.05)
+    assert await database.read(repositories.page, after="", limit=10) == ["a", "b"]
+
+
+async def _attempt(asked: Awaitable[object]) -> str:
+    try:
+        await asked
+    except DatabaseUnavailable:
+        return "unavailable"
+    return "answered"
+
+
+def test_a_server_over_tls_is_verified_as_the_url_says(tmp_path: Path) -> None:
+    authority, stranger = Authority(tmp_path / "ca"), Authority(tmp_path / "stranger")
+
+    async def is_encrypted(url: str) -> object:
+        database = await open_database(url)
+        found = await database.read(
+            lambda c: c.scalar(text("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"))
+        )
+        await database.close()
+        return found
+
+    with serve(tls=authority.issue("127.0.0.1")) as server:
+        good = server.tls_url("shared", sslmode="verify-full", sslrootcert=authority.certificate)
+        migrate.migrate(good)
+        assert asyncio.run(is_encrypted(good)) is True
+
+        for refused in (
+            server.tls_url("shared", sslmode="verify-full", sslrootcert=stranger.certificate),
+            server.tls_url("shared", sslmode="disable"),
+        ):
+            with pytest.raises(CannotStart, match="cannot be reached"):
+                migrate.migrate(refused)

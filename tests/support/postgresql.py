@@ -8,12 +8,14 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlencode
 
 import asyncpg  # type: ignore[import-untyped]
 import pytest
-from tests.support import tools
+from tests.support import ports, tools, workers
+from tests.support.certificates import Issued
 from tests.support.processes import Child, run
 
 from stackyard.metadata import migrate, schema
@@ -25,7 +27,8 @@ _SHARED = "shared"
 class Server:
     """Gives out databases that are migrated and hold nothing."""
 
-    def __init__(self, folder: Path, argv: Sequence[str | Path]) -> None:
+    def __init__(self, folder: Path, port: int, argv: Sequence[str | Path]) -> None:
+        self.port = port
         self._folder = folder
         self._argv = argv
         self._numbers = itertools.count()
@@ -48,13 +51,30 @@ class Server:
         finally:
             self._child = self._start()
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Every process of it stands still within the context."""
+        pids = [self._child.pid, *workers.children(self._child.pid)]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+
     def _start(self) -> Child:
         child = Child(self._argv, log=self._folder / "log", cwd=self._folder)
         child.wait_line("ready to accept connections")
         return child
 
     def url(self, database: str) -> str:
-        return f"postgresql://{_USER}@/{database}?host={self._folder}"
+        return f"postgresql://{_USER}@/{database}?host={self._folder}&port={self.port}"
+
+    def tls_url(self, database: str, **settings: object) -> str:
+        """Through TCP, with these settings of the connection."""
+        return f"postgresql://{_USER}@127.0.0.1:{self.port}/{database}?{urlencode(settings)}"
 
     async def create_shared(self) -> None:
         await self._run("postgres", f"CREATE DATABASE {_SHARED}")
@@ -85,22 +105,33 @@ class Server:
 
 
 @contextmanager
-def serve() -> Iterator[Server]:
-    """A server that ends with the context. Skips, saying why, where PostgreSQL is not installed."""
+def serve(tls: Issued | None = None) -> Iterator[Server]:
+    """A server that ends with the context. Skips, saying why, where PostgreSQL is not installed.
+
+    With `tls` it also listens on `Server.port` of 127.0.0.1, where it takes no connection without TLS.
+    """
     binaries = _binaries()
     folder = Path(tempfile.mkdtemp(prefix="ypg-", dir="/tmp"))  # a socket's path has room for 107 bytes
     user = _as_another(folder)
     data = folder / "data"
     run(*user, binaries / "initdb", "-D", data, "-U", _USER, "-A", "trust", "--no-sync", cwd=folder)
-    settings = (
-        "listen_addresses=",
+    port = ports.free()
+    settings = [
+        "listen_addresses=" + ("127.0.0.1" if tls else ""),
+        f"port={port}",
         "fsync=off",
         "full_page_writes=off",
         "max_connections=100",
         "deadlock_timeout=50ms",
-    )
+    ]
+    if tls:
+        certificate, key = (Path(shutil.copy(file, data)) for file in (tls.certificate, tls.key))
+        for file in (certificate, key) if user else ():
+            shutil.chown(file, _USER, _USER)
+        settings += ["ssl=on", f"ssl_cert_file={certificate}", f"ssl_key_file={key}"]
+        (data / "pg_hba.conf").write_text("local all all trust\nhostssl all all 127.0.0.1/32 trust\n")
     options = [f"--{setting}" for setting in settings]
-    server = Server(folder, [*user, binaries / "postgres", "-D", data, "-k", folder, *options])
+    server = Server(folder, port, [*user, binaries / "postgres", "-D", data, "-k", folder, *options])
     try:
         asyncio.run(server.create_shared())
         migrate.migrate(server.url(_SHARED))

@@ -54,6 +54,10 @@ _SETTINGS = {
     "idle_in_transaction_session_timeout": "10s",
     "lock_timeout": "10s",
 }
+# Seconds that a statement may take, of those that requests and the background need, and that anybody waits for a
+# connection: a server that is cut off or stands still costs a request so long, and a refusal that says to try again.
+_PATIENCE = 15.0
+_PATIENCE_TO_CONNECT = 5.0
 # The server ends who stands still between two statements, but not who does so within one: it has been told to prepare
 # and waits for the values, or it has an answer that nobody reads. Whoever waits for the locks of such a process ends
 # its session. Only who locks has a `backend_xid`.
@@ -85,11 +89,11 @@ class PostgreSQLDatabase:
 
     reads_in_place = False
 
-    def __init__(self, engine: AsyncEngine, pool: Any) -> None:
-        """Take both pools over: one for functions, one for single prepared reads."""
+    def __init__(self, engine: AsyncEngine, surveying: AsyncEngine, pool: Any) -> None:
+        """Take the pools over: for functions, for those that take long, and for single prepared reads."""
         self._engine = engine
         self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._surveying = engine.execution_options(isolation_level="REPEATABLE READ")
+        self._surveying = surveying.execution_options(isolation_level="REPEATABLE READ")
         self._pool = pool
         self._compiled: dict[Prepared, tuple[str, list[_Find]]] = {}
 
@@ -136,7 +140,8 @@ class PostgreSQLDatabase:
             compiled = self._compiled[prepared] = _compile(prepared)
         sql, finders = compiled
         with _explained():
-            row = await self._pool.fetchrow(sql, *[find(values) for find in finders])
+            async with self._pool.acquire(timeout=_PATIENCE) as connection:
+                row = await connection.fetchrow(sql, *[find(values) for find in finders])
         return None if row is None else tuple(row)
 
     def version(self) -> object:
@@ -146,25 +151,45 @@ class PostgreSQLDatabase:
     async def close(self) -> None:
         """See `Database`."""
         await self._pool.close()
+        await self._surveying.dispose()
         await self._engine.dispose()
 
 
 async def open_server(url: str, *, connections: int) -> PostgreSQLDatabase:
     """Connect to a migrated database. Raises CannotStart."""
     single = max(1, connections // 2)
-    connect = partial(asyncpg.connect, url, server_settings=_SETTINGS)
-    engine = create_async_engine(
-        "postgresql+asyncpg://", async_creator=connect, pool_size=max(1, connections - single), max_overflow=0
+    engine = _engine(url, connections=max(1, connections - single), patience=_PATIENCE)
+    pool = asyncpg.create_pool(
+        url,
+        min_size=0,
+        max_size=single,
+        reset=_keep,
+        server_settings=_SETTINGS,
+        timeout=_PATIENCE_TO_CONNECT,
+        command_timeout=_PATIENCE,
     )
-    event.listen(engine.sync_engine, "checkout", _refuse_closed)
-    pool = asyncpg.create_pool(url, min_size=0, max_size=single, reset=_keep, server_settings=_SETTINGS)
-    database = PostgreSQLDatabase(engine, await pool)
+    database = PostgreSQLDatabase(engine, _engine(url, connections=1, patience=None), await pool)
     try:
         await database.read(migrate.check)
     except BaseException:
         await database.close()
         raise
     return database
+
+
+def _engine(url: str, *, connections: int, patience: float | None) -> AsyncEngine:
+    connect = partial(
+        asyncpg.connect, url, server_settings=_SETTINGS, timeout=_PATIENCE_TO_CONNECT, command_timeout=patience
+    )
+    engine = create_async_engine(
+        "postgresql+asyncpg://",
+        async_creator=connect,
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=_PATIENCE if patience else None,
+    )
+    event.listen(engine.sync_engine, "checkout", _refuse_closed)
+    return engine
 
 
 async def look(url: str, function: Callable[[Connection], T]) -> T:

@@ -239,7 +239,7 @@ def _inspect(config: Config, root: Path | None, database_url: str, *, logins: bo
         opening.open_access(mapping.authorization(config, cpus.usable()), read=read_secret)
 
 
-def _with_room(ballast: Ballast | None, open_it: Callable[[], None]) -> None:
+def _with_room(ballast: Ballast | None, open_it: Callable[[], object]) -> None:
     """Opening the database, too, takes space. Raises CannotStart."""
     try:
         open_it()
