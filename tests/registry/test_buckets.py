@@ -46,7 +46,7 @@ def store(ceph: Ceph, bucket: str) -> ObjectStore:
 
 def over(server: S3, bucket: str, root: str | None = None) -> ObjectStore:
     address = f"{server.endpoint}/{bucket}"
-    place = Where(bucket, address, address, access_key=server.access_key, secret_key=server.secret_key)
+    place = Where(bucket, server.endpoint, address, address, access_key=server.access_key, secret_key=server.secret_key)
     return ObjectStore(Settings(place, root or f"root-{next(_roots)}", part=5 << 20))
 
 

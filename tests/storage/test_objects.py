@@ -4,9 +4,23 @@ import asyncio
 import itertools
 from collections import Counter
 from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
-from tests.storage.contract import BLOB, CONTENT, MIB, UPLOAD, BlobStoreContract, add_pieces, get, made_up, publish, put
+from tests.storage.contract import (
+    BLOB,
+    CONTENT,
+    MIB,
+    OTHER_UPLOAD,
+    UPLOAD,
+    BlobStoreContract,
+    add_pieces,
+    get,
+    made_up,
+    publish,
+    put,
+)
 from tests.support.azurite import Azurite
 from tests.support.ceph import Ceph, Gateway
 from tests.support.s3 import S3
@@ -23,7 +37,9 @@ _roots = itertools.count()
 
 def where(server: S3, bucket: str) -> settings.S3:
     address = f"{server.endpoint}/{bucket}"
-    return settings.S3(bucket, address, address, access_key=server.access_key, secret_key=server.secret_key)
+    return settings.S3(
+        bucket, server.endpoint, address, address, access_key=server.access_key, secret_key=server.secret_key
+    )
 
 
 def over(server: S3, bucket: str, segment: int = 4 << 30) -> ObjectStore:
@@ -133,6 +149,53 @@ async def test_a_redirect_names_one_object(store: BlobStore) -> None:
 
     assert await store.redirect(UPLOAD)
     assert await store.redirect(upload) is None
+
+
+async def test_parts_that_never_became_an_object_are_swept_when_they_are_old(ceph: Ceph) -> None:
+    bucket = ceph.server.bucket()
+    store = over(ceph.server, bucket)
+    begun = store.writer(UPLOAD, 0)
+    writer = await begun.__aenter__()  # and never left, as by a process that was killed
+    for piece in range(12):
+        await writer.write(made_up(MIB, piece))
+    await put(store, OTHER_UPLOAD, made_up(12 * MIB))
+
+    assert await store.sweep(timedelta(hours=1)) == 0
+    assert len(ceph.server.unfinished(bucket)) == 1
+    assert await store.sweep(timedelta()) == 1
+    assert ceph.server.unfinished(bucket) == []
+    assert await store.size(OTHER_UPLOAD) == 12 * MIB
+
+
+# Credentials
+
+
+async def test_credentials_are_found_as_amazon_s_programs_find_them(
+    ceph: Ceph, ceph_bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = ceph.server
+    file = tmp_path / "credentials"
+    file.write_text(
+        f"[default]\naws_access_key_id = nobody\naws_secret_access_key = nothing\n"
+        f"[images]\naws_access_key_id = {server.access_key}\naws_secret_access_key = {server.secret_key}\n"
+    )
+    place = replace(where(server, ceph_bucket), access_key=None, secret_key=None)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    with pytest.raises(ValueError, match="there are no credentials"):
+        ObjectStore(Settings(place))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    with pytest.raises(StorageError, match="the access key is not known"):
+        await ObjectStore(Settings(place)).check()
+    monkeypatch.setenv("AWS_PROFILE", "images")
+    await ObjectStore(Settings(place)).check()
+    monkeypatch.delenv("AWS_PROFILE")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.secret_key)
+    await ObjectStore(Settings(place)).check()
 
 
 # What it costs

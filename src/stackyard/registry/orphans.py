@@ -33,4 +33,4 @@ async def reap(store: BlobStore, database: Database, *, dry_run: bool, age: time
         if not dry_run:
             await store.delete(*orphans)
         reaped += len(orphans)
-    return reaped
+    return reaped if dry_run else reaped + await store.sweep(age)

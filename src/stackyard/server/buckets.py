@@ -33,6 +33,7 @@ def settings(config: Config) -> objects.Settings | None:
 def _s3(section: S3) -> objects.S3:
     return objects.S3(
         bucket=section.bucket,
+        endpoint=section.endpoint,
         address=section.address,
         public_address=section.redirectaddress,
         region=section.region,

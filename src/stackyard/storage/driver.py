@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from stackyard.oci.digests import Hasher
@@ -205,6 +205,10 @@ class BlobStore(Protocol):
 
         A location made or deleted meanwhile may be met or not.
         """
+        ...
+
+    async def sweep(self, age: timedelta) -> int:
+        """Remove what killed writers left at least `age` ago and no walk meets; how many there were."""
         ...
 
     async def room(self) -> Room | None:

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Self
 
 from stackyard.oci.digests import Hasher
@@ -104,6 +104,10 @@ class MemoryStore:
         for location, held in list(self._held.items()):
             if location.startswith(folder):
                 yield Found(location, len(held.content), held.modified)
+
+    async def sweep(self, age: timedelta) -> int:
+        """None: a walk meets everything."""
+        return 0
 
     async def room(self) -> Room | None:
         """See BlobStore."""

@@ -4,6 +4,7 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, closing
+from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 
@@ -83,6 +84,10 @@ class FilesystemStore:
             while batch := await self._threads.run(next_batch, found):
                 for one in batch:
                     yield one
+
+    async def sweep(self, age: timedelta) -> int:
+        """None: a walk meets everything."""
+        return 0
 
     async def room(self) -> Room | None:
         """See BlobStore."""

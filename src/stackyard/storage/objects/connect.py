@@ -1,13 +1,11 @@
 """Opening a bucket: settings to a client of obstore's."""
 
-import configparser
-import os
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import timedelta
 from typing import Any
 
 from obstore.store import AzureStore, GCSStore, S3Store
 
+from stackyard.storage.objects.amazon import FoundCredentials
 from stackyard.storage.objects.settings import S3, Azure, GoogleCloud, Settings
 
 Bucket = S3Store | GCSStore | AzureStore
@@ -23,7 +21,6 @@ _RETRY: Any = {
     "retry_timeout": timedelta(seconds=15),
     "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=2), "base": 2},
 }
-_FRESH = timedelta(minutes=5)
 
 
 def connect(settings: Settings) -> tuple[Bucket, Bucket]:
@@ -41,15 +38,15 @@ def connect(settings: Settings) -> tuple[Bucket, Bucket]:
 def _s3(where: S3, address: str, prefix: str | None) -> S3Store:
     # The address holds the bucket's name already, wherever it stands.
     config: dict[str, Any] = {"region": where.region, "endpoint": address, "virtual_hosted_style_request": True}
+    provider = None
     if where.access_key and where.secret_key:
         config |= {"access_key_id": where.access_key, "secret_access_key": where.secret_key}
+    else:
+        provider = FoundCredentials()
     if where.encrypt or where.key_id:
         config["server_side_encryption"] = "aws:kms" if where.key_id else "AES256"
     if where.key_id:
         config["sse_kms_key_id"] = where.key_id
-    provider = None
-    if not where.access_key and "AWS_ACCESS_KEY_ID" not in os.environ:
-        provider = SharedCredentials.found()
     return S3Store(
         where.bucket,
         prefix=prefix,
@@ -95,35 +92,3 @@ def _client(address: str, user_agent: str = "", *, verify: bool = True) -> Any:
         "allow_invalid_certificates": not verify,
         "user_agent": f"stackyard {user_agent}".strip(),
     }
-
-
-class SharedCredentials:
-    """The keys of the credentials file that Amazon's programs share, read again from time to time."""
-
-    def __init__(self, file: Path, profile: str) -> None:
-        """Reads nothing yet."""
-        self._file, self._profile = file, profile
-
-    @classmethod
-    def found(cls) -> "SharedCredentials | None":
-        """Those of the environment's file and profile, None where there are none."""
-        file = Path(os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or Path.home() / ".aws" / "credentials")
-        found = cls(file, os.environ.get("AWS_PROFILE") or "default")
-        try:
-            found()
-        except (OSError, KeyError, configparser.Error):
-            return None
-        return found
-
-    def __call__(self) -> Any:
-        """As obstore wants it. Raises KeyError, OSError and what configparser does."""
-        parser = configparser.ConfigParser(interpolation=None)
-        with self._file.open(encoding="utf-8") as file:
-            parser.read_file(file)
-        section = parser[self._profile]
-        return {
-            "access_key_id": section["aws_access_key_id"],
-            "secret_access_key": section["aws_secret_access_key"],
-            "token": section.get("aws_session_token"),
-            "expires_at": datetime.now(UTC) + _FRESH,
-        }

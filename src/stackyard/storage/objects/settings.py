@@ -9,6 +9,8 @@ class S3:
     """A bucket of Amazon's or of whatever speaks its protocol."""
 
     bucket: str
+    endpoint: str
+    """Of the service."""
     address: str
     """Of the bucket: its name stands in it, before the host or in the path."""
     public_address: str

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
+from datetime import timedelta
 from functools import partial
 
 import obstore
@@ -133,6 +134,15 @@ class ObjectStore:
                     with suppress(ValueError):
                         location = check_location(one["path"])
                         yield Found(location, one["size"], one["last_modified"], (segments.of(location),))
+
+    async def sweep(self, age: timedelta) -> int:
+        """See BlobStore. Elsewhere than in S3 the service does it by itself."""
+        if not isinstance(self._settings.where, S3):
+            return 0
+        from stackyard.storage.objects import amazon
+
+        prefix = f"{self._settings.root.strip('/')}/{OWN}/".lstrip("/")
+        return await asyncio.to_thread(amazon.abort_unfinished, self._settings.where, prefix, age)
 
     async def room(self) -> Room | None:
         """None: a bucket has no end that it tells of."""
