@@ -1,7 +1,9 @@
 """What is PostgreSQL's own: races that are run again, and a server that does not answer."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -9,9 +11,10 @@ import asyncpg  # type: ignore[import-untyped]
 import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
-from tests.metadata.making import pushed, put
+from tests.metadata.making import HOUR, pushed, put
 from tests.support.certificates import Authority
 from tests.support.postgresql import Server, serve
+from tests.support.processes import wait_until
 
 from stackyard.metadata import leases, migrate, postgresql, repositories
 from stackyard.metadata.database import Database, open_database
@@ -131,15 +134,17 @@ async def test_more_callers_than_connections_wait_their_turn(postgresql_url: str
     await database.close()
 
 
-async def test_who_stands_still_in_a_transaction_is_unavailable_when_it_goes_on(
+async def test_who_stands_still_in_a_transaction_loses_its_locks_and_does_it_again(
     database: Database, postgresql_url: str
 ) -> None:
     """As a process that was frozen: the server ends its transaction, and another one has its locks."""
+    times: list[int] = []
 
     def stand_still(c: Connection) -> None:
-        repositories.ensure_listed(c, "a")
-        c.execute(text("SET LOCAL idle_in_transaction_session_timeout = '20ms'"))
-        asyncio.run_coroutine_threadsafe(other.write(repositories.ensure_listed, "a"), loop).result(20)
+        times.append(repositories.ensure_listed(c, "a"))
+        if len(times) == 1:
+            c.execute(text("SET LOCAL idle_in_transaction_session_timeout = '20ms'"))
+            asyncio.run_coroutine_threadsafe(other.write(repositories.ensure_listed, "a"), loop).result(20)
         c.execute(text("SELECT 1"))
 
     loop = asyncio.get_running_loop()
@@ -155,8 +160,8 @@ async def test_who_stands_still_in_a_transaction_is_unavailable_when_it_goes_on(
 
         asyncio.run(run())
 
-    with pytest.raises(DatabaseUnavailable):
-        await asyncio.to_thread(freeze)
+    await asyncio.to_thread(freeze)
+    assert len(times) == 2
     assert await database.read(repositories.page, after="", limit=10) == ["a"]
     await other.close()
 
@@ -277,3 +282,41 @@ def test_a_server_over_tls_is_verified_as_the_url_says(tmp_path: Path) -> None:
         ):
             with pytest.raises(CannotStart, match="cannot be reached"):
                 migrate.migrate(refused)
+
+
+@pytest.mark.serial
+def test_a_restart_of_the_server_is_borne_with(postgresql_server: Server) -> None:
+    """Whoever asks in the moment of it, or just after, waits for it and is answered."""
+    url = asyncio.run(postgresql_server.emptied())
+    ended = threading.Event()
+    answered = dict.fromkeys(("fetch", "read", "write"), 0)
+
+    async def ask(kind: str, question: Callable[[], Awaitable[object]]) -> None:
+        while not ended.is_set():
+            await question()
+            answered[kind] += 1
+
+    async def ask_all() -> None:
+        database = await open_database(url)
+        await database.write(put, "a", pushed(b"m"), "v1")
+        await asyncio.gather(
+            ask("fetch", lambda: database.fetch(RESOLVE, "a", "v1")),
+            ask("read", lambda: database.read(repositories.page, after="", limit=1)),
+            # One that is cut off while it commits is not done again: it may have been committed.
+            ask("write", lambda: _attempt(database.write(leases.acquire, "one", holder="me", span=HOUR))),
+        )
+        await database.close()
+
+    def wait_for_answers() -> None:
+        before = dict(answered)
+        wait_until(lambda: asking.done() or all(answered[kind] > before[kind] + 5 for kind in before), "answers")
+
+    with ThreadPoolExecutor(1) as thread:
+        asking = thread.submit(asyncio.run, ask_all())
+        for _ in range(3):
+            wait_for_answers()
+            with postgresql_server.stopped():  # in this thread: a server ends with the one that started it
+                pass
+        wait_for_answers()
+        ended.set()
+        asking.result(30)

@@ -1,5 +1,6 @@
 """The supervisor and its workers, as real processes with real signals."""
 
+import contextlib
 import json
 import os
 import signal
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.server.serving import PROGRAM, Server, Wire
-from tests.support import ports, tools
+from tests.support import ports, tools, workers
 from tests.support.processes import is_running, wait_until
 
 
@@ -133,6 +134,36 @@ def test_answer_that_is_still_leaving_is_not_cut_by_the_end(tmp_path: Path) -> N
 
         assert len(wire.answer().body) == 8_000_000
         assert server.child.wait(timeout=5) == 0
+
+
+def test_what_was_sent_before_the_end_is_answered(tmp_path: Path) -> None:
+    """On connections that nobody has accepted yet, on new ones, and on one that was used before."""
+    request = b"GET /tell HTTP/1.1\r\nHost: a\r\n\r\n"
+    with Server(tmp_path, workers=1) as server, contextlib.ExitStack() as wires:
+        used, fresh = (wires.enter_context(Wire(server.port)) for _ in range(2))
+        used.request("GET", "/tell")
+        with workers.frozen(server.workers()[0]) as thaw:
+            unseen = [wires.enter_context(Wire(server.port)) for _ in range(20)]
+            for wire in (used, *unseen[:-1]):
+                wire.send(request)
+            server.child.kill(signal.SIGTERM)
+            server.child.wait_line("running requests may finish")
+            thaw()
+        for wire in (fresh, unseen[-1]):
+            wire.send(request)
+
+        assert {wire.answer().status for wire in (used, fresh, *unseen)} == {200}
+        assert server.child.wait(timeout=20) == 0
+
+
+def test_connections_without_a_request_do_not_keep_it_waiting(tmp_path: Path) -> None:
+    with Server(tmp_path, drain=60) as server, Wire(server.port) as used, Wire(server.port) as fresh:
+        used.request("GET", "/tell")
+        server.child.kill(signal.SIGTERM)
+
+        assert used.closed()
+        assert fresh.closed()
+        assert server.child.wait(timeout=20) == 0
 
 
 def test_request_longer_than_the_drain_is_cut_off(tmp_path: Path) -> None:

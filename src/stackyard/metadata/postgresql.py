@@ -26,6 +26,7 @@ from stackyard.metadata.errors import CannotStart, DatabaseFull, DatabaseUnavail
 from stackyard.metadata.migrations import blockers
 from stackyard.metadata.migrations.blockers import watched
 from stackyard.metadata.prepared import Prepared, Row
+from stackyard.metadata.restarts import FAILURES, Restart
 
 # serialization_failure, deadlock_detected, unique_violation: somebody else came first, look again.
 _RACES = frozenset({"40001", "40P01", "23505"})
@@ -99,33 +100,37 @@ class PostgreSQLDatabase:
 
     async def read(self, function: Function[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """See `Database`."""
-        with _explained():
-            async with self._reading.connect() as connection:
-                return await connection.run_sync(_call(function, *args, **kwargs))
+        return await _look(self._reading, _call(function, *args, **kwargs))
 
     async def survey(self, function: Function[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """See `Database`."""
-        with _explained():
-            async with self._surveying.connect() as connection:
-                return await connection.run_sync(_call(function, *args, **kwargs))
+        return await _look(self._surveying, _call(function, *args, **kwargs))
 
     async def write(self, function: Function[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """See `Database`."""
         call = _call(function, *args, **kwargs)
         with _explained():
             states: list[str | None] = []
+            restart = Restart()
             while True:
+                is_done = False
                 try:
                     async with self._engine.begin() as connection:
-                        return await connection.run_sync(call)
-                except DBAPIError as error:
-                    states.append(_state(error.orig))
+                        result = await connection.run_sync(call)
+                        is_done = True  # and if the server goes now, nobody knows whether it is committed
+                    return result
+                except FAILURES as error:
+                    state = _state(error.orig if isinstance(error, DBAPIError) else error)
+                    if state not in _RACES and state != _LOCKED:
+                        if is_done:
+                            raise
+                        await restart.bear(error)
+                        continue
+                    states.append(state)
                     if len(states) == _ATTEMPTS or states.count(_LOCKED) == _ATTEMPTS_AT_A_LOCK:
                         raise
-                    if states[-1] == _LOCKED:
+                    if state == _LOCKED:
                         await self._pool.execute(_END_WHO_STANDS_STILL)
-                    elif states[-1] not in _RACES:
-                        raise
                 # Those who met in a deadlock should not meet again.
                 await asyncio.sleep(random.uniform(0, 0.01 * len(states)))  # noqa: S311
 
@@ -139,10 +144,16 @@ class PostgreSQLDatabase:
         if compiled is None:
             compiled = self._compiled[prepared] = _compile(prepared)
         sql, finders = compiled
+        bound = [find(values) for find in finders]
         with _explained():
-            async with self._pool.acquire(timeout=_PATIENCE) as connection:
-                row = await connection.fetchrow(sql, *[find(values) for find in finders])
-        return None if row is None else tuple(row)
+            restart = Restart()
+            while True:
+                try:
+                    async with self._pool.acquire(timeout=_PATIENCE) as connection:
+                        row = await connection.fetchrow(sql, *bound)
+                    return None if row is None else tuple(row)
+                except FAILURES as error:
+                    await restart.bear(error)
 
     def version(self) -> object:
         """See `Database`. Only a question to the server could tell."""
@@ -175,6 +186,17 @@ async def open_server(url: str, *, connections: int) -> PostgreSQLDatabase:
         await database.close()
         raise
     return database
+
+
+async def _look(engine: AsyncEngine, call: Callable[[Connection], T]) -> T:
+    with _explained():
+        restart = Restart()
+        while True:
+            try:
+                async with engine.connect() as connection:
+                    return await connection.run_sync(call)
+            except FAILURES as error:
+                await restart.bear(error)
 
 
 def _engine(url: str, *, connections: int, patience: float | None) -> AsyncEngine:

@@ -237,9 +237,7 @@ def renew(c: Connection, upload_id: str, fence: int, span: timedelta) -> None:
         raise FenceLost(upload_id)
 
 
-def release(
-    c: Connection, upload_id: str, fence: int, *, location: str, offset: int, hashed: Digest | None
-) -> None:
+def release(c: Connection, upload_id: str, fence: int, *, location: str, offset: int, hashed: Digest | None) -> None:
     """End the claim: the first `offset` bytes at `location`, where the writer put them, count from now on.
 
     `hashed` is believed when the upload is finished, without reading the bytes again; so it is given only for bytes

@@ -11,6 +11,7 @@ import structlog
 from stackyard.metadata import pulls
 from stackyard.metadata.database import Database
 from stackyard.metadata.pulls import Pulled
+from stackyard.registry import failures
 
 log = structlog.get_logger("stackyard.pulls")
 
@@ -83,16 +84,16 @@ class Pulls:
                 pass
             try:
                 await self.flush()
-            except Exception:  # the disk may be full or the database away
-                log.exception("pull times could not be written; trying again later")
+            except Exception as error:  # the disk may be full or the database away
+                failures.tell("pull times could not be written; trying again later", error)
                 await asyncio.sleep(EVERY)
 
     async def close(self) -> None:
         """Write for the last time; what cannot be written is lost."""
         try:
             await self.flush()
-        except Exception:  # it must not keep the rest from closing
-            log.exception("the last pull times could not be written")
+        except Exception as error:  # it must not keep the rest from closing
+            failures.tell("the last pull times could not be written", error)
 
     def _put_back(self, key: tuple[str, str], earlier: tuple[float, Actor, int]) -> None:
         later = self._seen.get(key)

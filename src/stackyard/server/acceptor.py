@@ -73,14 +73,17 @@ class Acceptor:
         self._loop.add_reader(listening.fileno(), self._ready)
 
     def close(self) -> None:
-        """Take no more. Those being opened become connections yet, which the roster, draining, then closes.
+        """Take those that wait, whose clients may have sent a request already, and then no more.
 
-        Cancelling them would be wrong: uvloop then closes the socket of a connection that was made already and never
-        says so.
+        Those being opened become connections yet, which the roster, draining, then closes. Cancelling them would be
+        wrong: uvloop then closes the socket of a connection that was made already and never says so.
         """
         if self._timer is not None:
             self._timer.cancel()
         self._loop.remove_reader(self._listening.fileno())
+        with suppress(OSError):  # no more wait, or there are no more descriptors
+            while True:
+                self._take(*self._listening.accept())
         self._listening.close()
 
     def _ready(self) -> None:
@@ -95,6 +98,9 @@ class Acceptor:
                 _log.error("cannot take more connections", reason=error.strerror)
                 self._pause(EXHAUSTED_PAUSE)
             return
+        self._take(peer, address)
+
+    def _take(self, peer: socket.socket, address: Any) -> None:
         peer.setblocking(False)
         self._roster.expect(1)
         task = self._loop.create_task(self._open(peer, address))

@@ -48,6 +48,7 @@ class Connection(asyncio.Protocol):
         self.secure = False
 
         self.phase = Phase.HEADER
+        self.is_fresh = True
         self.since = roster.now
         self.moved_at = roster.now
         self.pace = Pace(roster.limits)
@@ -147,6 +148,7 @@ class Connection(asyncio.Protocol):
 
     def request_received(self, scope: dict[str, Any], head: RequestParser) -> None:
         """Answer the request now, or after those before it. Raises Refused when those are too many."""
+        self.is_fresh = False
         exchange = Exchange(
             self,
             scope,
@@ -240,12 +242,12 @@ class Connection(asyncio.Protocol):
         self.phase, self.since = Phase.CLOSING, self.roster.now
         self.transport.abort()
 
-    def drain(self) -> None:
-        """Close when idle, otherwise once the running request is answered."""
+    def drain(self, *, idle: bool) -> None:
+        """See `Watched`."""
         if self.phase is Phase.BUSY and self.running is not None:
             self.running.keep_alive = False
             self.pipeline.clear()
-        elif self.phase <= Phase.IDLE:
+        elif idle and self.phase <= Phase.IDLE:
             self._close(swallow=False)
 
     def _refuse(self, refused: Refused) -> None:

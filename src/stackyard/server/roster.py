@@ -4,23 +4,31 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from email.utils import formatdate
+from functools import partial
 from typing import Protocol
 
 from stackyard.server.settings import Limits
 
 LONGEST_TICK = 1.0  # seconds; also how late a Date header may be
+ARRIVING = 0.05  # seconds, at a drain, for requests to be read that were sent before it
+FIRST_REQUEST = 1.0  # seconds, at a drain, for the first request of a connection that was made before it
 WRITE_OUT = 5.0  # seconds for answers that are complete, at a drain, to leave our buffers
 
 
 class Watched(Protocol):
     """What the roster needs of a connection."""
 
+    @property
+    def is_fresh(self) -> bool:
+        """Whether no request has come on it yet."""
+        ...
+
     def check(self, now: float) -> None:
         """Let go of a client that took too long."""
         ...
 
-    def drain(self) -> None:
-        """Close when idle, otherwise once the running request is answered."""
+    def drain(self, *, idle: bool) -> None:
+        """Close once the running request is answered; when there is none, at once if `idle` ones are to go."""
         ...
 
 
@@ -46,6 +54,8 @@ class Roster:
         self.now = loop.time()
         self.date = _date()
         self.draining = False
+        """Whether every answer is the last one of its connection."""
+        self._closing = False
         self._opening = 0
         shortest = min(limits.header_timeout, limits.idle_timeout, limits.rate_window, limits.linger_idle)
         self._tick = min(LONGEST_TICK, shortest.total_seconds() / 4)
@@ -60,8 +70,8 @@ class Roster:
     def add(self, connection: Watched) -> None:
         """The connection is open."""
         self.connections.add(connection)
-        if self.draining:
-            self.loop.call_soon(connection.drain)
+        if self._closing:
+            self.loop.call_soon(partial(connection.drain, idle=True))
         self._count()
 
     def forget(self, connection: Watched) -> None:
@@ -89,11 +99,24 @@ class Roster:
             self._timer.cancel()
 
     async def drain(self, patience: float) -> int:
-        """Let running requests finish for up to `patience` seconds; returns how many were cut off."""
+        """Let running requests finish for up to `patience` seconds; returns how many were cut off.
+
+        A proxy that has connected, and maybe sent its request, would see it reset, and not all of them may be sent
+        again. So what was sent is read first, and a new connection has a moment to say what it is for.
+        """
         self.draining = True
         self._emptied.clear()
         for connection in tuple(self.connections):
-            connection.drain()
+            connection.drain(idle=False)
+        if self.connections or self._opening:
+            await asyncio.sleep(ARRIVING)
+        for _ in range(int(min(patience, FIRST_REQUEST) / ARRIVING)):
+            if not self._drain_known():
+                break
+            await asyncio.sleep(ARRIVING)
+        self._closing = True
+        for connection in tuple(self.connections):
+            connection.drain(idle=True)
         if self.tasks:
             await asyncio.wait(tuple(self.tasks), timeout=patience)
         await self._until_written()
@@ -103,6 +126,13 @@ class Roster:
         if late:
             await asyncio.wait(late, timeout=1)
         return len(late)
+
+    def _drain_known(self) -> bool:
+        """Close what is idle; whether there is any of which nobody knows yet what it is for."""
+        for connection in tuple(self.connections):
+            if not connection.is_fresh:
+                connection.drain(idle=True)
+        return bool(self._opening) or any(connection.is_fresh for connection in self.connections)
 
     async def _until_written(self) -> None:
         """Wait for the last answers to leave: their tasks are done, their bytes may still be in our buffers."""
