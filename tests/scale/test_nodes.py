@@ -203,8 +203,7 @@ def test_nothing_is_lost_while_a_node_is_cut_off(
     network = Network()
     try:
         database = asyncio.run(engine.create())
-        socket = Path(database.rpartition("host=")[2]) / ".s.PGSQL.5432"
-        with reachable(socket, network) as port:
+        with reachable(engine.socket, network) as port:
             name = database.rpartition("@/")[2].partition("?")[0]
             url = f"postgresql://postgres@{network.host}:{port}/{name}"
             with opened(tmp_path, url, clients, engine, network) as site:

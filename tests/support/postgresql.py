@@ -69,6 +69,11 @@ class Server:
         child.wait_line("ready to accept connections")
         return child
 
+    @property
+    def socket(self) -> Path:
+        """Where it listens."""
+        return self._folder / f".s.PGSQL.{self.port}"
+
     def url(self, database: str) -> str:
         return f"postgresql://{_USER}@/{database}?host={self._folder}&port={self.port}"
 
