@@ -10,8 +10,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup serve test test-full check conformance bench bench-lifecycle crash fuzz lifecycle loop scale fresh lock wheels image \
-	clean
+.PHONY: help setup serve test test-full check conformance bench bench-lifecycle bench-scale crash fuzz lifecycle loop scale \
+	fresh lock wheels image clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,11 @@ bench-lifecycle: ## Measure collection, import and quotas, write docs/benchmarks
 	@sh scripts/setup dev
 	@sh scripts/system-packages
 	.venv/bin/python -m bench --lifecycle $(ARGS)
+
+bench-scale: ## Compare three nodes with one, and both registries on S3, write docs/benchmarks-scale.md (ARGS=--quick)
+	@sh scripts/setup dev
+	@sh scripts/system-packages
+	.venv/bin/python -m bench --scale $(ARGS)
 
 crash: ## kill -9 at random points, 200 times
 	@sh scripts/setup dev

@@ -1,4 +1,4 @@
-"""The command: `python -m bench [--lifecycle] [--quick] [--only NAME …] [--list]`."""
+"""The command: `python -m bench [--lifecycle | --scale] [--quick] [--only NAME …] [--list]`."""
 
 import argparse
 import asyncio
@@ -17,9 +17,10 @@ from pathlib import Path
 
 import uvloop
 
-from bench import cases, machine, pages, report, servers
+from bench import cases, ground, machine, pages, report, servers
 from bench.cases.case import Case
 from bench.field import Field, note
+from bench.machine import Missing
 from bench.pages import Page
 from bench.profiles import FULL, QUICK, Profile
 from bench.results import Outcome
@@ -33,7 +34,7 @@ _BUILD = ROOT / "build/bench"
 def main() -> int:
     """Measure, print and store; 1 when a case could not be measured."""
     options = _options()
-    every, page = (cases.LIFECYCLE, pages.LIFECYCLE) if options.lifecycle else (cases.CORE, pages.CORE)
+    every, page = _set(options)
     if options.list:
         print("\n".join(f"{case.name:24}{case.title}" for case in every))
         return 0
@@ -58,14 +59,14 @@ def main() -> int:
             machine.fill_page_cache(field.folder)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             outcomes = runner.run(_measure(field, chosen, page))
-        result = _result(field, outcomes)
+        result = _result(field, outcomes, page)
         _store(result, page, docs=options.docs or not (options.quick or options.only or options.without))
     except KeyboardInterrupt:
         return 130
     finally:
         note("cleaning up")
         field.close()
-    return int(any(outcome.failure for outcome in outcomes))
+    return int(any(outcome.failure and not outcome.missing for outcome in outcomes))
 
 
 async def _measure(field: Field, chosen: Sequence[Case], page: Page) -> list[Outcome]:
@@ -76,12 +77,13 @@ async def _measure(field: Field, chosen: Sequence[Case], page: Page) -> list[Out
         outcome = _empty(case, "not measured: the run took too long") if late else await _outcome(field, case)
         note("\n".join(report.lines(outcome)))
         outcomes.append(outcome)
-        _keep(_result(field, outcomes), page)  # a run that is ended early has not been for nothing
+        _keep(_result(field, outcomes, page), page)  # a run that is ended early has not been for nothing
     return outcomes
 
 
-def _result(field: Field, outcomes: Sequence[Outcome]) -> report.Result:
-    return report.Result(field.profile.name, machine.facts(_BUILD), servers.versions(field.programs), outcomes)
+def _result(field: Field, outcomes: Sequence[Outcome], page: Page) -> report.Result:
+    versions = {**servers.versions(field.programs), **(ground.versions() if page is pages.SCALE else {})}
+    return report.Result(field.profile.name, machine.facts(_BUILD), versions, outcomes)
 
 
 async def _outcome(field: Field, case: Case) -> Outcome:
@@ -89,6 +91,8 @@ async def _outcome(field: Field, case: Case) -> Outcome:
     before, began = field.strangers(), time.monotonic()
     try:
         measured = await case.run(field)
+    except Missing as error:
+        return replace(_empty(case, f"not measured: {error}"), missing=True)
     except (Unexpected, RuntimeError, OSError, subprocess.SubprocessError) as error:
         return _empty(case, f"{type(error).__name__}: {error}")
     # A case that tells of another one's contest takes no time in which anybody could have been busy.
@@ -142,17 +146,24 @@ def _offer_ciphers_as_docker_does() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--lifecycle", action="store_true", help="what collecting, importing and quotas cost")
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument("--lifecycle", action="store_true", help="what collecting, importing and quotas cost")
+    chosen.add_argument("--scale", action="store_true", help="several nodes, and an object store")
     parser.add_argument("--quick", action="store_true", help="small sizes, one short round: shows that all of it works")
-    parser.add_argument(
-        "--only", nargs="+", metavar="NAME", choices=[case.name for case in (*cases.CORE, *cases.LIFECYCLE)]
-    )
+    every = [case.name for case in (*cases.CORE, *cases.LIFECYCLE, *cases.SCALE)]
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=every)
     parser.add_argument("--list", action="store_true", help="name the cases")
     parser.add_argument("--again", action="store_true", help="write the page from the numbers that are stored")
     parser.add_argument("--docs", action="store_true", help="write the page even for a part of the run")
     parser.add_argument("--program", type=Path, metavar="FILE", help="measure this program as Stackyard")
     parser.add_argument("--without", nargs="+", default=[], metavar="SERVER", choices=[str(kind) for kind in Kind])
     return parser.parse_args()
+
+
+def _set(options: argparse.Namespace) -> tuple[Sequence[Case], Page]:
+    if options.scale:
+        return cases.SCALE, pages.SCALE
+    return (cases.LIFECYCLE, pages.LIFECYCLE) if options.lifecycle else (cases.CORE, pages.CORE)
 
 
 def _programs(options: argparse.Namespace) -> tuple[Programs, frozenset[Kind]]:

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import types
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -60,6 +61,21 @@ class Child:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
     ) -> None:
         self.stop()
+
+
+def family() -> float:
+    """CPU seconds used so far by this process and by all that it started, ended or not."""
+    return sum(_cpu(pid) for pid in _descendants(os.getpid()))
+
+
+def by_name() -> Mapping[str, float]:
+    """The same for each name that programs have which this process started."""
+    used: dict[str, float] = {}
+    for pid in _descendants(os.getpid()):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            name = Path(f"/proc/{pid}/comm").read_text().strip()
+            used[name] = used.get(name, 0) + _cpu(pid)
+    return used
 
 
 def _stat(pid: int) -> list[str]:

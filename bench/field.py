@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import machine, population, pushing, servers
+from bench import children, machine, population, pushing, servers
 from bench.collecting import Yard
+from bench.ground import Ground
 from bench.importing import Measured
 from bench.profiles import Profile
 from bench.results import Measurement
@@ -43,8 +44,18 @@ class Field:
     """MB that collecting the large one added."""
     imported: Measured | None = None
     """The import that was measured."""
+    filled: set[Server] = field(default_factory=set)
+    """Servers on the common ground that hold their content."""
     _running: dict[tuple[Kind, Setting], Server] = field(default_factory=dict)
     _population: population.Population | None = None
+    _ground: Ground | None = None
+
+    @property
+    def ground(self) -> Ground:
+        """The object store, the database and the servers on them."""
+        if self._ground is None:
+            self._ground = Ground(self.folder / "ground", self.programs)
+        return self._ground
 
     @property
     def population(self) -> population.Population:
@@ -83,14 +94,16 @@ class Field:
                     measured[str(server)].values.append(value)
                     measured[str(server)].costs.append(cost)
         for server in contestants:
-            measured[str(server)].pss = server.process.pss()
+            measured[str(server)].pss = server.pss()
         return measured
 
     def strangers(self) -> float:
         """CPU seconds used so far by processes that are no part of this run."""
-        return machine.busy() - machine.own() - sum(server.process.cpu() for server in self._running.values())
+        return machine.busy() - children.family()
 
     def close(self) -> None:
+        if self._ground is not None:
+            self._ground.close()
         for server in self._running.values():
             server.process.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -130,7 +143,7 @@ def note(text: str) -> None:
 
 async def _turn(server: Server, work: Work, seconds: float) -> tuple[float, float]:
     """Work per second, and CPU seconds of the server per unit of work."""
-    cpu, began = server.process.cpu(), time.perf_counter()
+    cpu, began = server.cpu(), time.perf_counter()
     done = await work(seconds)
-    elapsed, cpu = time.perf_counter() - began, server.process.cpu() - cpu
+    elapsed, cpu = time.perf_counter() - began, server.cpu() - cpu
     return done / elapsed, cpu / (done or 1)

@@ -2,13 +2,16 @@
 
 import os
 import platform
-import resource
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 _SPARE = 2 << 30  # bytes that stay free for programs
 _PIECE = 1 << 20
+
+
+class Missing(Exception):
+    """This machine has not what a case needs."""
 
 
 def facts(folder: Path) -> Mapping[str, str]:
@@ -50,12 +53,6 @@ def busy() -> float:
     # user, nice, system: proc(5)
     ticks = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:4]
     return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
-
-
-def own() -> float:
-    """CPU seconds of this process and of its children that have ended."""
-    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def _processor() -> str:

@@ -120,6 +120,75 @@ It needs docker-registry (Debian package) and, in full, 15 GB of disk and 3 mill
 interface only, ends its servers and removes their data.
 """
 
+_SCALE = """<!-- Written by `make bench-scale`; edit bench/pages.py instead. -->
+# Benchmarks of several nodes and an object store
+
+Three nodes beside one, each held to 0.3 of a core, and Stackyard beside Debian's docker-registry on the same S3 store.
+{reached} of {goals} targets are reached.
+{warning}
+![How many times as fast as docker-registry](benchmarks-scale.svg)
+
+{table}
+
+## How to read it
+
+- Those compared take turns, several rounds long, in opposite order every other round. The median counts, and for what
+  was got the median of the rounds' ratios. One turn before that warms up and does not count.
+- The store is Ceph: one monitor, one disk *in memory*, and its gateway, which speaks S3. Each registry has a bucket of
+  its own there. Ceph runs on the same cores as everything else, and what it is asked costs it more than its asker. So
+  whoever asks it less is faster here, as where each request to a store has its latency and its price.
+- PostgreSQL is at its defaults, but for `max_connections`: what it has committed is on the disk, as is each row in
+  SQLite. The nodes of a row share a database.
+- CPU is user and system time, from /proc. In the rows of nodes it is that of all nodes, without PostgreSQL, nginx and
+  Ceph; beside docker-registry PostgreSQL counts as a part of Stackyard, in CPU and in memory. The last rows
+  say what one operation cost the programs around.
+- PSS is memory in which pages shared between processes count once.
+
+Nodes:
+
+- Each node is `stackyard serve` with one worker, all its processes in a cgroup (v1) of its own with
+  `cpu.cfs_quota_us` 30 000 of 100 000. nginx with [`deploy/nginx.conf`](../deploy/nginx.conf) stands before three
+  nodes, and before one as well. nginx, PostgreSQL, Ceph and the load are in no such group.
+- A node stands still for 70 ms of every 100, and whoever waits for it does, too: so 48 clients keep three of them busy.
+  The manifest is asked for by wrk; a push is a new layer of 1 KiB by POST and PUT, and a manifest with a tag of its
+  own.
+- Their bytes are in Ceph, too. A push costs that more than it costs the nodes, and the cores are the same: on two of
+  them, three nodes may want more of it than there is. So pushes are measured on a common folder as well, where nodes
+  and PostgreSQL are nearly all there is.
+- *What they used of that* tells whether the limit was what limited: 100 % is all of it. Less means that the nodes
+  waited for the rest of the machine, and with more cores there would be more to get.
+- Nodes start, make their connections and take their first 100 images before they are held.
+
+Beside docker-registry:
+
+- Both have the whole machine, at the same settings but for the rows: access log off, errors only, docker-registry with
+  the in-memory cache that its package and image switch on. Stackyard has two workers, docker-registry is one process
+  that uses all cores.
+- A 1 KiB blob is pushed by POST and PUT, a large layer by POST, PATCH and PUT as Docker does it, one at a time, both in
+  parts of 10 MiB. A manifest of 1.5 KiB is asked for over 32 connections. Pulls of blobs are not compared: both
+  registries send clients to the store.
+
+## The machine
+
+{machine}
+- meanwhile: {strangers}
+
+## The programs
+
+{versions}
+
+## Run it
+
+    make bench-scale                                    # all of it; writes this page
+    .venv/bin/python -m bench --scale --quick           # small sizes, a minute
+    .venv/bin/python -m bench --scale --only nodes-get nodes-used
+    .venv/bin/python -m bench --scale --again           # writes the page from the numbers that are stored
+
+It needs docker-registry, nginx, PostgreSQL and Ceph (Debian packages; `make test` installs them), root and cgroups v1
+for the rows of nodes, and 10 GB of memory, in which the store lies. Rows for which something is missing say what. It
+uses the loopback interface only, ends its servers and removes their data and groups.
+"""
+
 
 @dataclass(frozen=True)
 class Page:
@@ -136,3 +205,4 @@ class Page:
 
 CORE = Page("benchmarks", _CORE, 22)
 LIFECYCLE = Page("benchmarks-lifecycle", _LIFECYCLE, 90, (Kind.STACKYARD, Kind.REFERENCE))
+SCALE = Page("benchmarks-scale", _SCALE, 20, (Kind.STACKYARD, Kind.REFERENCE))

@@ -140,3 +140,5 @@ class Outcome:
     strangers: float = 0
     """Cores that processes which are no part of this kept busy meanwhile."""
     failure: str = ""
+    missing: bool = False
+    """Whether it has none only because this machine has not what it needs."""

@@ -40,6 +40,9 @@ class Setting(StrEnum):
     CHEAP = "bcrypt cost 5"
     DEAR = "bcrypt cost 10"
     LARGE = "large"
+    SQLITE = "SQLite"
+    ONE = "one node"
+    THREE = "three nodes"
 
 
 _COSTS = {Setting.CHEAP: 5, Setting.DEAR: 10}
@@ -54,6 +57,16 @@ class Server:
     process: Child
     port: int
     data: Path
+    others: tuple[Child, ...] = ()
+    """What else does its work."""
+
+    def cpu(self) -> float:
+        """CPU seconds that it has used so far."""
+        return sum(child.cpu() for child in (self.process, *self.others))
+
+    def pss(self) -> float:
+        """MB of memory."""
+        return sum(child.pss() for child in (self.process, *self.others))
 
     @property
     def tls(self) -> bool:
@@ -81,11 +94,18 @@ class Programs:
 
 
 def start(
-    programs: Programs, kind: Kind, setting: Setting, folder: Path, more: Mapping[str, Any] | None = None
+    programs: Programs,
+    kind: Kind,
+    setting: Setting,
+    folder: Path,
+    more: Mapping[str, Any] | None = None,
+    *,
+    within: Sequence[str] = (),
 ) -> Server:
     """A server with its config, data and log in `folder`, answering. Started there again, it finds its data.
 
-    `more` is added to a registry's config, section by section.
+    `more` is added to a registry's config, section by section; what is None there is taken from it. `within` are words
+    before its command.
 
     Raises:
         RuntimeError: It ended, or does not answer; the message is what it printed.
@@ -93,10 +113,10 @@ def start(
     folder.mkdir(exist_ok=True, parents=True)
     port = _free_port()
     config = _nginx(folder, port, setting) if kind is Kind.NGINX else _registry(folder, port, setting, more or {})
-    process = Child(programs.serve(kind, config), log=folder / "output.log")
+    process = Child([*within, *programs.serve(kind, config)], log=folder / "output.log")
     server = Server(kind, setting, process, port, folder / "data")
     try:
-        _wait_ready(server)
+        wait_ready(server)
     except BaseException:
         process.stop()
         raise
@@ -132,8 +152,12 @@ def _registry(folder: Path, port: int, setting: Setting, more: Mapping[str, Any]
     if setting in _COSTS:
         config["auth"] = {"htpasswd": {"realm": "bench", "path": str(_htpasswd(folder, _COSTS[setting]))}}
     for section, keys in more.items():
-        config[section] = {**config.get(section, {}), **keys} if isinstance(keys, dict) else keys
+        config[section] = _joined(config.get(section, {}), keys) if isinstance(keys, dict) else keys
     return _write(folder / "config.yml", yaml.safe_dump(config))
+
+
+def _joined(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in {**below, **above}.items() if value is not None}
 
 
 def _htpasswd(folder: Path, cost: int) -> Path:
@@ -195,7 +219,8 @@ def _bindable(port: int) -> bool:
     return True
 
 
-def _wait_ready(server: Server) -> None:
+def wait_ready(server: Server) -> None:
+    """It answers. Raises RuntimeError."""
     deadline = time.monotonic() + _READY
     while not _answers(server):
         if server.process.ended or time.monotonic() > deadline:
@@ -223,14 +248,15 @@ def _answers(server: Server) -> bool:
 def versions(programs: Programs) -> Mapping[str, str]:
     """What each program says it is."""
     return {
-        Kind.STACKYARD: _first_line(programs.stackyard, "--version"),
-        Kind.REFERENCE: _first_line(programs.reference, "--version"),
-        Kind.NGINX: _first_line(programs.nginx, "-v"),
-        "wrk": _first_line("wrk", "-v"),
+        Kind.STACKYARD: first_line(programs.stackyard, "--version"),
+        Kind.REFERENCE: first_line(programs.reference, "--version"),
+        Kind.NGINX: first_line(programs.nginx, "-v"),
+        "wrk": first_line("wrk", "-v"),
         "Python": sys.version.split()[0],
     }
 
 
-def _first_line(*argv: str | Path) -> str:
+def first_line(*argv: str | Path) -> str:
+    """Of what a command prints."""
     done = subprocess.run(list(map(str, argv)), capture_output=True, text=True, check=False)
     return next(iter((done.stdout + done.stderr).splitlines()), "")

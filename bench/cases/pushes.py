@@ -3,15 +3,19 @@
 import itertools
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from bench import content, pushing
 from bench.cases.case import Case
 from bench.content import Blob
 from bench.field import Field, Work, note
+from bench.profiles import Profile
 from bench.results import AtMost, Faster, Measurement
 from bench.servers import Kind, Server
 from bench.wire import Connection
+
+T = TypeVar("T")
 
 _CLIENTS = 8
 _REPOSITORY = "bench/pushed"
@@ -19,29 +23,31 @@ TAGGED = "bench/tagged"
 """The repository of very many tags."""
 
 
-def until(seconds: float, jobs: Iterator[Blob]) -> Iterator[Blob]:
+def until(seconds: float, jobs: Iterator[T]) -> Iterator[T]:
     """The jobs that begin within that time; one at least."""
     end = time.monotonic() + seconds
     yield next(jobs)
     yield from itertools.takewhile(lambda _: time.monotonic() < end, jobs)
 
 
-async def _large(field: Field) -> dict[str, Measurement]:
-    layers = content.unique(field.profile.layer)
+def large(profile: Profile) -> Callable[[Server], Work]:
+    """Layers, one after the other; the work is in GB."""
+    layers = content.unique(profile.layer)
 
     def push(server: Server) -> Work:
         async def work(seconds: float) -> float:
             with Connection(server) as connection:
-                for layer in itertools.islice(layers, field.profile.layers):
+                for layer in itertools.islice(layers, profile.layers):
                     await pushing.streamed(connection, _REPOSITORY, layer)
-            return field.profile.layers * field.profile.layer / 1e9
+            return profile.layers * profile.layer / 1e9
 
         return work
 
-    return await field.contest({server: push(server) for server in await field.all(nginx=False)})
+    return push
 
 
-async def _small(field: Field) -> dict[str, Measurement]:
+def small() -> Callable[[Server], Work]:
+    """Blobs of 1 KiB, by several clients."""
     blobs = content.unique(1024)
 
     async def one(connection: Connection, blob: Blob) -> None:
@@ -53,6 +59,16 @@ async def _small(field: Field) -> dict[str, Measurement]:
 
         return work
 
+    return push
+
+
+async def _large(field: Field) -> dict[str, Measurement]:
+    push = large(field.profile)
+    return await field.contest({server: push(server) for server in await field.all(nginx=False)})
+
+
+async def _small(field: Field) -> dict[str, Measurement]:
+    push = small()
     return await field.contest({server: push(server) for server in await field.all(nginx=False)})
 
 

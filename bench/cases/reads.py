@@ -13,7 +13,8 @@ _CONNECTIONS = 32
 _MANIFEST = f"/v2/{REPOSITORY}/manifests/{TAG}"
 
 
-def _get(field: Field, server: Server, connections: int = _CONNECTIONS) -> Work:
+def get(field: Field, server: Server, connections: int = _CONNECTIONS) -> Work:
+    """The manifest, by its tag."""
     login = LOGIN if server.setting in (Setting.CHEAP, Setting.DEAR) else {}
 
     async def work(seconds: float) -> float:
@@ -30,11 +31,11 @@ def _get(field: Field, server: Server, connections: int = _CONNECTIONS) -> Work:
 
 
 async def _manifest(field: Field) -> dict[str, Measurement]:
-    return await field.contest({server: _get(field, server) for server in await field.all()})
+    return await field.contest({server: get(field, server) for server in await field.all()})
 
 
 async def _defaults(field: Field) -> dict[str, Measurement]:
-    return await field.contest({server: _get(field, server) for server in await field.all(Setting.DEFAULTS)})
+    return await field.contest({server: get(field, server) for server in await field.all(Setting.DEFAULTS)})
 
 
 async def _passwords(field: Field) -> dict[str, Measurement]:
@@ -45,7 +46,7 @@ async def _passwords(field: Field) -> dict[str, Measurement]:
         for setting in (Setting.PLAIN, Setting.CHEAP, Setting.DEAR)
     ]
     # Fewer: docker-registry runs bcrypt for each request, and more of them would wait longer than a turn.
-    return await field.contest({server: _get(field, server, 8) for server in servers})
+    return await field.contest({server: get(field, server, 8) for server in servers})
 
 
 def _heads(path: Callable[[Field], str]) -> Callable[[Field], Awaitable[dict[str, Measurement]]]:

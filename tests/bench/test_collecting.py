@@ -92,8 +92,8 @@ async def test_docker_registry_finds_the_same_garbage_and_restoring_brings_it_ba
     assert freed["blobs"] == store.garbage_blobs
 
 
-def test_the_command_lists_both_sets_of_cases() -> None:
-    core, lifecycle = (
+def test_the_command_lists_each_set_of_cases() -> None:
+    core, lifecycle, scale = (
         subprocess.run(
             [sys.executable, "-m", "bench", "--list", *more],
             cwd=Path(scripted.__file__).parent.parent,
@@ -101,9 +101,11 @@ def test_the_command_lists_both_sets_of_cases() -> None:
             text=True,
             check=True,
         ).stdout
-        for more in ([], ["--lifecycle"])
+        for more in ([], ["--lifecycle"], ["--scale"])
     )
 
     assert "manifest-get" in core
     assert "gc-decide" in lifecycle
     assert "gc-decide" not in core
+    assert "nodes-push" in scale
+    assert "nodes-push" not in core + lifecycle

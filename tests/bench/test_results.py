@@ -80,7 +80,7 @@ def test_a_result_that_was_stored_gives_the_same_table(tmp_path: Path) -> None:
     assert table(read(file)) == table(_result())
 
 
-@pytest.mark.parametrize("page", [pages.CORE, pages.LIFECYCLE], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [pages.CORE, pages.LIFECYCLE, pages.SCALE], ids=lambda page: page.name)
 def test_each_page_is_written_with_its_picture(page: Page, tmp_path: Path) -> None:
     write(_result(), tmp_path, page)
 
