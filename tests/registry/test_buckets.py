@@ -7,19 +7,22 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from tests.metadata.making import ACTOR
+from tests.metadata.making import ACTOR, HOUR
 from tests.registry.making import SHORT
 from tests.support.ceph import Ceph, Gateway
 from tests.support.s3 import S3
 from tests.support.s3proxy import S3Proxy
 
 from stackyard.metadata import manifests
+from stackyard.metadata.blobs import Blob
 from stackyard.metadata.database import Database
 from stackyard.oci import layout
 from stackyard.oci.digests import Digest
 from stackyard.oci.errors import BlobUnknown, DigestInvalid, UploadBusy
 from stackyard.registry import orphans
 from stackyard.registry.chunks import Chunk
+from stackyard.registry.joining import LEASE
+from stackyard.registry.leases import Lease
 from stackyard.registry.registry import Registry
 from stackyard.storage.driver import StorageError
 from stackyard.storage.objects import ObjectStore
@@ -44,10 +47,10 @@ def store(ceph: Ceph, bucket: str) -> ObjectStore:
     return over(ceph.server, bucket)
 
 
-def over(server: S3, bucket: str, root: str | None = None) -> ObjectStore:
+def over(server: S3, bucket: str, root: str | None = None, segment: int = 4 << 30) -> ObjectStore:
     address = f"{server.endpoint}/{bucket}"
     place = Where(bucket, server.endpoint, address, address, access_key=server.access_key, secret_key=server.secret_key)
-    return ObjectStore(Settings(place, root or f"root-{next(_roots)}", part=5 << 20))
+    return ObjectStore(Settings(place, root or f"root-{next(_roots)}", part=5 << 20, segment=segment))
 
 
 @pytest.fixture
@@ -266,3 +269,93 @@ async def test_bytes_that_went_are_no_blob(nodes: tuple[Registry, Registry], sto
 
     with pytest.raises(BlobUnknown):
         await one.blobs.open(blob)
+
+
+# Joining
+
+
+async def push_in_three(one: Registry, other: Registry) -> Blob:
+    upload = await one.uploads.start("a", algorithm="sha256", actor=ACTOR)
+    await patch(one, upload.id, FIRST)
+    await patch(other, upload.id, SECOND)
+    return await one.uploads.finish("a", upload.id, DIGEST, Chunk(pieces(THIRD), length=len(THIRD)), actor=ACTOR)
+
+
+async def join(registry: Registry) -> int:
+    done: list[int] = []
+
+    async def work(lease: Lease) -> None:
+        done.append(await registry.joining.join_all(lease))
+
+    await registry.jobs.leases.run(LEASE, work)
+    return done[0]
+
+
+async def test_a_blob_of_several_objects_becomes_one_and_can_be_redirected_to(
+    store: ObjectStore, database: Database
+) -> None:
+    one, other = (Registry.over(store, database, replace(QUICK, promise=HOUR)) for _ in range(2))
+    before = await push_in_three(one, other)
+    reader = await other.blobs.open(before)
+    small = await one.uploads.push("a", Digest.of(THIRD), Chunk(pieces(THIRD), length=len(THIRD)), actor=ACTOR)
+
+    assert await join(one) == 1
+
+    blob = await other.blobs.find("a", DIGEST)
+    assert await other.blobs.redirect(blob)
+    assert await read(other, DIGEST) == WHOLE
+    assert b"".join([piece async for piece in reader.chunks(0, before.size)]) == WHOLE
+    assert await join(other) == 0
+
+    await one.collection.run(readers=timedelta())
+    assert sorted(await keys(store)) == sorted([blob.location, small.location])
+    assert await read(other, DIGEST) == WHOLE
+
+
+async def test_what_is_pushed_deleted_or_damaged_meanwhile_is_left_alone(
+    nodes: tuple[Registry, Registry], store: ObjectStore
+) -> None:
+    one, other = nodes
+    blob = await push_in_three(one, other)
+    await store.put(f"{blob.location}/{len(FIRST):020}", b"X" * len(SECOND))
+
+    assert await join(one) == 0
+    assert (await other.blobs.find("a", DIGEST)).location == blob.location
+
+    await store.put(f"{blob.location}/{len(FIRST):020}", SECOND)
+    assert await join(one) == 1
+    await one.blobs.delete("a", DIGEST, actor=ACTOR)
+    await one.collection.run(readers=timedelta())
+    assert await keys(store) == []
+
+
+async def test_a_blob_larger_than_one_object_stays_as_it_is(database: Database, ceph: Ceph, bucket: str) -> None:
+    tiny = over(ceph.server, bucket, segment=5 << 20)
+    registry = Registry.over(tiny, database, SHORT)
+    upload = await registry.uploads.start("a", algorithm="sha256", actor=ACTOR)
+    large = FIRST * 13
+    await patch(registry, upload.id, large)
+    blob = await registry.uploads.finish("a", upload.id, Digest.of(large), Chunk(None), actor=ACTOR)
+
+    assert blob.location.endswith(".segments")
+    assert await join(registry) == 0
+    assert await read(registry, Digest.of(large)) == large
+
+
+# Scrubbing
+
+
+async def test_a_bucket_that_does_not_answer_is_not_damage(gateway: Gateway, database: Database) -> None:
+    store = over(gateway.server, gateway.server.bucket(), "r")
+    registry = Registry.over(store, database, SHORT)
+    blob = await registry.uploads.push("a", Digest.of(THIRD), Chunk(pieces(THIRD), length=len(THIRD)), actor=ACTOR)
+    gateway.kill()
+
+    with pytest.raises(StorageError):
+        await registry.scrub.run()
+    gateway.start()
+
+    assert (await registry.blobs.find("a", blob.digest)).location == blob.location
+    assert (await registry.scrub.run()).damaged == []
+    await store.put(blob.location, b"other")
+    assert (await registry.scrub.run()).damaged == [blob.digest]

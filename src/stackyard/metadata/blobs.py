@@ -90,12 +90,13 @@ _new_blob = blob.insert().values(
 )
 _INSERT = Prepared(_new_blob.values(state=PENDING).returning(blob.c.id))
 _INSERT_LIVE = Prepared(_new_blob.values(state=LIVE).returning(blob.c.id))
-_MAKE_LIVE = Prepared(
+MAKE_LIVE = Prepared(
     blob.update()
     .where(blob.c.id == bindparam("blob_id"), blob.c.digest == bindparam("digest_"), blob.c.state == PENDING)
     .values(state=LIVE)
     .returning(blob.c.id, blob.c.size, blob.c.location)
 )
+"""Shows a pending row's bytes: (blob id, size, location), or nothing."""
 _ABANDON = Prepared(
     blob.update()
     .where(blob.c.id == bindparam("blob_id"), blob.c.state == PENDING)
@@ -284,7 +285,7 @@ def commit(  # noqa: PLR0913 - one transaction has to know all of it
         if row is not None:
             abandon(c, blob_id)
         else:
-            row, published = _MAKE_LIVE.one(c, blob_id=blob_id, digest_=digest), True
+            row, published = MAKE_LIVE.one(c, blob_id=blob_id, digest_=digest), True
     if row is None and stored:
         location, size = stored
         *copies, _ = _NEXT_COPY.one(c, digest=digest) or ()

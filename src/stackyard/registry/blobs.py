@@ -16,7 +16,7 @@ from stackyard.registry.presence import Presence
 from stackyard.registry.remembered import Remembered
 from stackyard.registry.rules import Rules
 from stackyard.registry.settings import Settings
-from stackyard.storage.driver import BlobReader, BlobStore, LocationGone
+from stackyard.storage.driver import BlobReader, BlobStore, LocationGone, StorageError
 
 # How many repositories are asked for when a mount names no source: enough for any base image, bounded for all.
 _HOLDERS = 100
@@ -70,7 +70,22 @@ class Blobs:
         return Blob(blob_id, digest, size, location), left
 
     async def open(self, blob: Blob) -> BlobReader:
-        """Open the bytes. Raises BlobUnknown when they have just been collected."""
+        """Open the bytes, all of them.
+
+        Raises:
+            BlobUnknown: They have just been collected.
+            StorageError: The store has more or fewer.
+        """
+        reader = await self._open(blob)
+        if reader.size != blob.size:
+            reader.close()
+            reader = await self._open(blob)  # a shared file system may show another node's last bytes late
+            if reader.size != blob.size:
+                reader.close()
+                raise StorageError(f"{blob.location}: has {reader.size} bytes, not {blob.size}")
+        return reader
+
+    async def _open(self, blob: Blob) -> BlobReader:
         try:
             return await self.store.open(blob.location)
         except LocationGone:

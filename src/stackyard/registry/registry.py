@@ -17,6 +17,7 @@ from stackyard.registry.collection import Collection
 from stackyard.registry.following import Following
 from stackyard.registry.imports import Imports
 from stackyard.registry.jobs import Jobs
+from stackyard.registry.joining import Joining
 from stackyard.registry.leases import Leases
 from stackyard.registry.manifests import Manifests
 from stackyard.registry.presence import Presence
@@ -66,6 +67,7 @@ class Registry:
     audit: Audit
     quotas: Quotas
     space: Space
+    joining: Joining
     following: Following | None
     """None: there is nothing that Distribution could read."""
 
@@ -139,6 +141,7 @@ class Registry:
             Audit(database),
             Quotas(database, leases),
             space,
+            Joining(store, database, leases),
             Following(store, database, files) if files else None,
         )
 

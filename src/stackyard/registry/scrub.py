@@ -173,6 +173,7 @@ class Scrub:
         except LocationGone:
             return _MISSING
         except StorageError as error:
+            self._require_file(error)
             return f"its file cannot be opened: {error}"
         try:
             if reader.size != copy.size:
@@ -181,12 +182,18 @@ class Scrub:
             async for chunk in reader.chunks(0, reader.size):
                 hasher.update(chunk)
         except StorageError as error:
+            self._require_file(error)
             return f"its bytes cannot be read: {error}"
         finally:
             reader.close()
         if hasher.hexdigest() != digest.hex:
             return f"its bytes have the digest {digest.algorithm}:{hasher.hexdigest()}"
         return ""
+
+    def _require_file(self, error: StorageError) -> None:
+        """Raises the error of a bucket: what does not answer is not damaged. A disk that fails has lost its bytes."""
+        if not self.store.renames:
+            raise error
 
 
 def _require_store(missing: list[Copy]) -> None:

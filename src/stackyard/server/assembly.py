@@ -36,7 +36,7 @@ from stackyard.oci.errors import BadRequest, RuleRefused
 from stackyard.registry import rules
 from stackyard.registry.presence import Presence
 from stackyard.registry.registry import Registry
-from stackyard.server import buckets, cpus, mapping, probes, supervisor, volume
+from stackyard.server import buckets, cpus, mapping, mounts, probes, supervisor, volume
 from stackyard.server.errors import StartError
 from stackyard.server.kinds import kinds
 from stackyard.server.opened import Opened, open_registry, open_small_files
@@ -139,7 +139,7 @@ class Assembly:
         audit = self.config.stackyard.audit
         jobs.append(Trimming(registry, audit.keep, audit.entries).run())
         jobs += [registry.collection.keep(), registry.scrub.keep(), registry.quotas.keep()]
-        jobs += [registry.space.keep(), registry.presence.keep(registry.jobs.leases)]
+        jobs += [registry.space.keep(), registry.presence.keep(registry.jobs.leases), registry.joining.keep()]
         jobs.append(Follow(registry, importing, follow=self.config.stackyard.distribution.follow).run())
         jobs.append(registry.cleanup.keep(self.config.stackyard.retention.schedule))
         if registry.settings.untagged:
@@ -189,6 +189,7 @@ def prepare(config: Config, database_url: str, *, logins: bool = True, recoverin
         buckets.check(config)
         # Wrong files are told once, not by each worker.
         _inspect(config, root, "" if recovering else database_url, logins=logins)
+        mounts.check(config)
         _with_room(
             mapping.ballast(config, database_url),
             lambda: migrate.migrate(database_url, partial(volume.settle, root=root, recovering=recovering)),

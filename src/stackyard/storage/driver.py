@@ -119,6 +119,16 @@ class BlobStore(Protocol):
         """
         ...
 
+    @property
+    def several(self) -> str:
+        """How locations end that stand for several objects; '' where there are none."""
+        ...
+
+    @property
+    def largest(self) -> int:
+        """The most bytes that one writer puts into one object, where locations can stand for several."""
+        ...
+
     def writer(
         self, location: str, offset: int, hasher: Hasher | None = None
     ) -> AbstractAsyncContextManager[BlobWriter]:

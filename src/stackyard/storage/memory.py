@@ -35,6 +35,8 @@ class MemoryStore:
     """A BlobStore in this process's memory."""
 
     renames = True
+    several = ""
+    largest = 0
 
     def __init__(self, capacity: int | None = None) -> None:
         """Hold at most `capacity` bytes, of all locations together."""

@@ -1,30 +1,24 @@
 """Whole files below the root: what each of the store's operations does, as blocking calls for its threads."""
 
-import errno
 import os
 import stat
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 from stackyard.storage.driver import Found, LocationGone, LocationTaken, Room, StorageError
 from stackyard.storage.filesystem import kernel
+from stackyard.storage.filesystem.calls import FILE_MODE, copy_bytes, name_again, open_to_read, sized, write_all
 from stackyard.storage.filesystem.failures import translated
 from stackyard.storage.filesystem.folders import Folders
 from stackyard.storage.filesystem.together import sync_file, sync_together
 from stackyard.storage.locations import is_location
 
-# As Distribution's: the umask decides.
-FILE_MODE = 0o666
-
-# FAT, and some file systems of other machines, have one name for each file.
-_NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
+T = TypeVar("T")
 
 # The name by which an NFS client keeps a deleted file that is still open.
 _DELETED_WHILE_OPEN = ".nfs"
-
-_NO_COPY_IN_KERNEL = (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM)
-_COPY_PIECE = 1 << 20
 
 
 class Files:
@@ -76,10 +70,31 @@ class Files:
 
     def open(self, location: str) -> tuple[int, int]:
         """Return a descriptor for reading, and the size in bytes. Raises LocationGone."""
-        if self._local is None:
-            self._local = kernel.is_local(self.folders.root)
+        self.is_local()
         with translated(location):
-            return sized(os.open(self.path(location), os.O_RDONLY | os.O_NOFOLLOW))
+            return sized(self._met(location, open_to_read))
+
+    def is_local(self) -> bool:
+        """Whether no other machine can have the root mounted as well. Not known before there is a root."""
+        if self._local is None and os.path.isdir(self.folders.root):
+            self._local = kernel.is_local(self.folders.root)
+        return bool(self._local)
+
+    def _met(self, location: str, call: Callable[[str], T]) -> T:
+        """What `call` makes of the location's path.
+
+        A machine that has once found nothing under a name may believe so for a minute (an NFS client for
+        `acdirmax`), although another one has made the file meanwhile. So there nothing is only nothing when it is
+        not there either after its folders have been opened again.
+        """
+        path = self.path(location)
+        try:
+            return call(path)
+        except FileNotFoundError:
+            if self.is_local():
+                raise
+            self.folders.read_again(os.path.dirname(path))
+            return call(path)
 
     def open_cached(self, location: str) -> tuple[int, int] | None:
         """As `open`, without waiting; None when one would have to wait, or cannot know, or nothing lies there."""
@@ -90,10 +105,17 @@ class Files:
         """Bytes at the location, None when no file lies there."""
         try:
             with translated(location):
-                found = os.lstat(self.path(location))
+                found = self._met(location, os.lstat)
+                if not stat.S_ISREG(found.st_mode):
+                    return None
+                if self.is_local():
+                    return found.st_size
+                # Only whoever opens it sees what another machine has added: lstat(2) may answer from memory.
+                descriptor, size = sized(open_to_read(self.path(location)))
+                os.close(descriptor)
+                return size
         except LocationGone:
             return None
-        return found.st_size if stat.S_ISREG(found.st_mode) else None
 
     def put(self, location: str, content: bytes) -> None:
         """Make the file of these bytes, durably with its name; O_EXCL never overwrites. A failure leaves nothing."""
@@ -218,7 +240,7 @@ class Files:
         path = self.path(location)
         with translated(location):
             try:
-                os.unlink(path)
+                self._met(location, os.unlink)
             except FileNotFoundError:
                 pass  # the folder may be left from a deletion that was killed
             except (NotADirectoryError, IsADirectoryError):
@@ -272,51 +294,6 @@ class Files:
                     yield from self._walk(location)
                 elif entry.is_file(follow_symlinks=False):
                     yield from found(location, entry)
-
-
-def sized(descriptor: int) -> tuple[int, int]:
-    """The descriptor and its file's size in bytes. Raises LocationGone, and closes it, when that is not a file."""
-    found = os.fstat(descriptor)
-    if stat.S_ISREG(found.st_mode):
-        return descriptor, found.st_size
-    os.close(descriptor)
-    raise LocationGone("a folder or a device, not a file")
-
-
-def name_again(origin: str, path: str) -> None:
-    """Give the file a second name, or, on a file system without hard links, another one. Never replaces a file."""
-    try:
-        os.link(origin, path, follow_symlinks=False)
-    except OSError as error:
-        if error.errno not in _NO_HARD_LINKS:
-            raise
-        kernel.rename_new(origin, path)
-
-
-def write_all(descriptor: int, content: bytes) -> None:
-    """Write the bytes; a signal or a full disk may make the kernel take them in parts."""
-    rest = memoryview(content)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
-
-
-def copy_bytes(origin: int, target: int, size: int) -> None:
-    """Copy the first `size` bytes, within the kernel where it can (a shared extent, where the file system can)."""
-    done = 0
-    try:
-        while done < size:
-            copied = os.copy_file_range(origin, target, size - done, done, done)
-            if copied == 0:
-                break  # shorter than its size said, or a file system of generated files
-            done += copied
-    except OSError as error:
-        if error.errno not in _NO_COPY_IN_KERNEL:
-            raise
-    while done < size:
-        piece = os.pread(origin, min(_COPY_PIECE, size - done), done)
-        if not piece:
-            raise StorageError("the file became shorter while it was copied")
-        done += os.pwrite(target, piece, done)
 
 
 def found(location: str, entry: os.DirEntry[str]) -> Iterator[Found]:

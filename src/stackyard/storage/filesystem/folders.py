@@ -58,6 +58,20 @@ class Folders:
                 return call()
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), folder)
 
+    def read_again(self, folder: str) -> None:
+        """What this machine remembers not to be in `folder`, and in those above it, is asked for again.
+
+        Opening a folder makes an NFS client compare it with the server's (close-to-open); reading is for the others.
+        Raises FileNotFoundError when there is no such folder, or no root.
+        """
+        try:
+            _read(folder)
+        except FileNotFoundError:
+            if folder == self.root:
+                raise
+            self.read_again(os.path.dirname(folder))
+            _read(folder)
+
     def settle(self, folder: str) -> None:
         """The names in `folder`, and `folder` itself up to the root, survive a power cut."""
         sync_folder(folder)
@@ -92,6 +106,11 @@ class Folders:
     def _is_foundation(self, folder: str) -> bool:
         """Whether the name of `folder` is none of our making: the root's mount point, or one above."""
         return not folder.startswith(self.root + "/") and os.path.ismount(folder)
+
+
+def _read(folder: str) -> None:
+    with os.scandir(folder) as entries:
+        next(entries, None)
 
 
 def sync_folder(folder: str) -> None:

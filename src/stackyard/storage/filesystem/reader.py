@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 from stackyard.storage.driver import StorageError
 from stackyard.storage.filesystem.failures import translated
+from stackyard.storage.filesystem.files import Files
 from stackyard.storage.filesystem.shares import Shares
 from stackyard.storage.filesystem.threads import Threads
 
@@ -12,19 +13,23 @@ from stackyard.storage.filesystem.threads import Threads
 class FileReader:
     """A BlobReader."""
 
-    def __init__(self, threads: Threads, shares: Shares, location: str, descriptor: int, size: int) -> None:
-        """Takes over `descriptor`; `size` is in bytes."""
+    def __init__(self, files: Files, threads: Threads, shares: Shares, location: str, opened: tuple[int, int]) -> None:
+        """Takes over the descriptor in `opened`, beside which is the size in bytes."""
+        self._files = files
         self._threads = threads
         self._shares = shares
         self._location = location
-        self._descriptor: int | None = descriptor
-        self.size = size
+        self._descriptor: int | None
+        self._descriptor, self.size = opened
 
     def fileno(self) -> int | None:
-        """The open file. Raises StorageError after `close`."""
-        if self._descriptor is None:
-            raise StorageError(f"{self._location}: closed")
-        return self._descriptor
+        """The open file; None where it is another machine's. Raises StorageError after `close`.
+
+        There even bytes in the page cache may have to be asked for again, for which no event loop must wait, and
+        mapped ones may vanish under whoever touches them.
+        """
+        descriptor = self._opened()
+        return descriptor if self._files.is_local() else None
 
     async def chunks(self, start: int, stop: int) -> AsyncIterator[bytes]:
         """Yield bytes `start` up to, not including, `stop`. Raises StorageError when the file is shorter."""
@@ -47,9 +52,9 @@ class FileReader:
                 del chunk  # the next one then takes its memory, which the processor still has at hand
 
     def _opened(self) -> int:
-        descriptor = self.fileno()
-        assert descriptor is not None
-        return descriptor
+        if self._descriptor is None:
+            raise StorageError(f"{self._location}: closed")
+        return self._descriptor
 
     def close(self) -> None:
         """Let go. May be called twice."""

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from stackyard.storage.driver import LocationGone, StorageError
+from stackyard.storage.filesystem.calls import FILE_MODE, write_all
 from stackyard.storage.filesystem.failures import translated
-from stackyard.storage.filesystem.files import FILE_MODE, write_all
 from stackyard.storage.filesystem.folders import Folders, sync_folder
 from stackyard.storage.filesystem.threads import Threads
 from stackyard.storage.filesystem.together import sync_file, sync_together

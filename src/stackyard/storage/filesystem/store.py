@@ -23,9 +23,11 @@ _BATCH = 500
 
 
 class FilesystemStore:
-    """A BlobStore of the files below one folder, which may be shared with other processes and, over NFS, nodes."""
+    """A BlobStore of the files below one folder, which processes and, on NFS or CephFS, nodes may share."""
 
     renames = True
+    several = ""
+    largest = 0
 
     def __init__(self, root: Path, threads: int = 100) -> None:
         """`root` need not exist yet. At most `threads` blocking calls are under way at once. Starts no thread yet."""
@@ -46,7 +48,7 @@ class FilesystemStore:
         opened = self._files.open_cached(check_location(location))
         if opened is None:
             opened = await self._threads.run(self._files.open, location)
-        return FileReader(self._threads, self._reading, location, *opened)
+        return FileReader(self._files, self._threads, self._reading, location, opened)
 
     async def put(self, location: str, content: bytes) -> None:
         """See BlobStore. Written in place: nobody reads a location before it has been put."""

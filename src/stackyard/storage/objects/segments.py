@@ -16,7 +16,7 @@ first byte, each object beginning where the one before it ends.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-_SUFFIX = ".segments"
+ENDING = ".segments"
 _DIGITS = 20
 
 
@@ -31,17 +31,17 @@ class Segment:
 
 def is_segmented(location: str) -> bool:
     """Whether the location may be several objects."""
-    return location.endswith(_SUFFIX)
+    return location.endswith(ENDING)
 
 
 def first(location: str) -> str:
     """The object with the first byte."""
-    return location.removesuffix(_SUFFIX)
+    return location.removesuffix(ENDING)
 
 
 def of(location: str) -> str:
     """The location of all objects that this one, or the first of it, may belong to."""
-    return location.partition(f"{_SUFFIX}/")[0].removesuffix(_SUFFIX) + _SUFFIX
+    return location.partition(f"{ENDING}/")[0].removesuffix(ENDING) + ENDING
 
 
 def later(location: str, start: int) -> str:

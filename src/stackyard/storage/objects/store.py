@@ -33,9 +33,11 @@ class ObjectStore:
     """
 
     renames = False
+    several = segments.ENDING
 
     def __init__(self, settings: Settings) -> None:
         """Asks nothing of the store yet. Raises ValueError: With what is wrong in the settings."""
+        self.largest = settings.segment
         self._settings = settings
         self._bucket, self._public = connect(settings)
         self._calls = Calls()
