@@ -247,14 +247,17 @@ class Files:
                 return
             self.folders.prune(os.path.dirname(path))
 
-    def room(self) -> Room:
-        """What the file system below the root has left. Before the first file, that of the folder it will be in."""
+    def room(self) -> Room | None:
+        """What the file system below the root has left. Before the first file, that of the folder it will be in.
+
+        None where it says that it has no size at all: some of other machines cannot tell, or not yet.
+        """
         with translated(self.folders.root):
             try:
                 found = os.statvfs(self.folders.root)
             except FileNotFoundError:
                 found = os.statvfs(next(each for each in Path(self.folders.root).parents if each.exists()))
-        return Room(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
+        return Room(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize) if found.f_blocks else None
 
     def check(self, location: str) -> None:
         """Write a file at `location`, sync it, read it, remove it. Raises StorageError with what went wrong."""
