@@ -307,7 +307,7 @@ async def test_a_blob_of_several_objects_becomes_one_and_can_be_redirected_to(
     assert b"".join([piece async for piece in reader.chunks(0, before.size)]) == WHOLE
     assert await join(other) == 0
 
-    await one.collection.run(readers=timedelta())
+    await one.collection.run(readers=timedelta(), grace=timedelta())
     assert sorted(await keys(store)) == sorted([blob.location, small.location])
     assert await read(other, DIGEST) == WHOLE
 
