@@ -240,6 +240,7 @@ def settings() -> ServerSettings:
         debug=Listen(told["debug"]) if "debug" in told else None,
         local=LocalSocket(Path(told["local"])) if "local" in told else None,
         workers=told.get("workers", 1),
+        background=told.get("background", False),
         limits=Limits(**spans, **told.get("sizes", {})),
         drain=timedelta(seconds=told.get("drain", 0)),
     )

@@ -98,9 +98,13 @@ def test_workers_end_with_their_supervisor(tmp_path: Path, number: signal.Signal
         wait_until(lambda: not any(map(is_running, workers)), "the workers to end", timeout=5)
 
 
+@pytest.mark.parametrize("background", [False, True])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_running_request_is_finished_before_the_end(tmp_path: Path, number: signal.Signals) -> None:
-    with Server(tmp_path, workers=2, notes=str(tmp_path)) as server:
+def test_running_request_is_finished_before_the_end(
+    tmp_path: Path, number: signal.Signals, *, background: bool
+) -> None:
+    """And new connections are refused, so that a proxy goes elsewhere, also while the background work goes on."""
+    with Server(tmp_path, workers=2, notes=str(tmp_path), background=background) as server:
         with begin_waiting(server, tmp_path) as wire:
             server.child.kill(number)
             wait_until(lambda: not ports.answers(server.port), "new connections to be refused")
@@ -111,7 +115,7 @@ def test_running_request_is_finished_before_the_end(tmp_path: Path, number: sign
             assert (answer.body, answer.closes) == (b"waited", True)
         assert server.child.wait(timeout=5) == 0
 
-    assert len(list(tmp_path.glob("close-*"))) == 2
+    assert len(list(tmp_path.glob("close-*"))) == 2 + background
 
 
 def test_idle_connections_do_not_hold_up_the_end(tmp_path: Path) -> None:

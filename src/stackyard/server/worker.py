@@ -120,6 +120,10 @@ class Worker:
     async def serve(self, build: Build) -> int:
         """Build the application, answer, drain and close it."""
         loop = asyncio.get_running_loop()
+        if self._context.background:
+            # Or the kernel would go on taking connections for us while the workers end, which nobody answers.
+            for opened in (each for listener in self._listeners for each in listener.sockets):
+                opened.close()
         self._listen_to_supervisor(loop)
         try:
             running = await build(self._context)
