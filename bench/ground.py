@@ -109,9 +109,11 @@ class Ground:
             for number, limit in enumerate(limits):
                 folder = place / str(number)
                 own = _with_socket(more, folder / "admin.sock")
-                node = servers.start(self.programs, Kind.STACKYARD, setting, folder, own, within=limit.enter)
+                node = servers.launch(self.programs, Kind.STACKYARD, setting, folder, own, within=limit.enter)
                 self._things.callback(node.process.stop)
                 nodes.append(node)
+            for node in nodes:
+                servers.wait_ready(node)
             proxy, port = self._proxy(nodes, place / "nginx")
             first, *rest = [node.process for node in nodes]
             server = Server(Kind.STACKYARD, setting, first, port, place, tuple(rest))

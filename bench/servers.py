@@ -99,28 +99,38 @@ def start(
     setting: Setting,
     folder: Path,
     more: Mapping[str, Any] | None = None,
-    *,
-    within: Sequence[str] = (),
 ) -> Server:
     """A server with its config, data and log in `folder`, answering. Started there again, it finds its data.
 
-    `more` is added to a registry's config, section by section; what is None there is taken from it. `within` are words
-    before its command.
+    `more` is added to a registry's config, section by section; what is None there is taken from it.
 
     Raises:
         RuntimeError: It ended, or does not answer; the message is what it printed.
     """
+    server = launch(programs, kind, setting, folder, more)
+    try:
+        wait_ready(server)
+    except BaseException:
+        server.process.stop()
+        raise
+    return server
+
+
+def launch(
+    programs: Programs,
+    kind: Kind,
+    setting: Setting,
+    folder: Path,
+    more: Mapping[str, Any] | None = None,
+    *,
+    within: Sequence[str] = (),
+) -> Server:
+    """The same, not awaited. `within` are words before its command."""
     folder.mkdir(exist_ok=True, parents=True)
     port = _free_port()
     config = _nginx(folder, port, setting) if kind is Kind.NGINX else _registry(folder, port, setting, more or {})
     process = Child([*within, *programs.serve(kind, config)], log=folder / "output.log")
-    server = Server(kind, setting, process, port, folder / "data")
-    try:
-        wait_ready(server)
-    except BaseException:
-        process.stop()
-        raise
-    return server
+    return Server(kind, setting, process, port, folder / "data")
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:
