@@ -94,12 +94,14 @@ def test_a_download_is_redirected_and_no_byte_of_it_passes(running: Running) -> 
 def test_without_redirects_everything_is_streamed(tmp_path: Path, ceph: Ceph) -> None:
     settings = config(tmp_path, ceph.server, ceph.server.bucket(), chunksize=5 << 20)
     settings["storage"]["redirect"] = {"disable": True}
+    settings["storage"]["s3"]["loglevel"] = "debug"
     content = b"content" * 2_000_000
     with stackyard.start(settings, folder=tmp_path) as server:
         assert push(server, content) == 201
 
         whole = server.request("GET", f"/v2/a/blobs/{Digest.of(content)}")
         part = server.request("GET", f"/v2/a/blobs/{Digest.of(content)}", headers={"Range": "bytes=7-13"})
+        server.process.wait_for(lambda: "asked the bucket" in server.log, "a line about the bucket")
 
     assert (whole.status, whole.body) == (200, content)
     assert (part.status, part.body) == (206, b"content")

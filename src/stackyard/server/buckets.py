@@ -26,8 +26,10 @@ def settings(config: Config) -> objects.Settings | None:
     section, redirect = config.storage.objects[1], config.stackyard.redirect.lifetime
     if isinstance(section, Azure):
         return objects.Settings(_azure(section), section.rootdirectory, redirect=redirect)
-    where = _s3(section) if isinstance(section, S3) else _google(section)
-    return objects.Settings(where, section.rootdirectory, part=section.chunksize, redirect=redirect)
+    if isinstance(section, Gcs):
+        return objects.Settings(_google(section), section.rootdirectory, part=section.chunksize, redirect=redirect)
+    log, part = section.loglevel == "debug", section.chunksize
+    return objects.Settings(_s3(section), section.rootdirectory, part=part, log=log, redirect=redirect)
 
 
 def _s3(section: S3) -> objects.S3:

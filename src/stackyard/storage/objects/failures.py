@@ -5,9 +5,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import structlog
 from obstore.exceptions import BaseError
 
 from stackyard.storage.driver import LocationGone, StorageError
+
+log = structlog.get_logger("stackyard.storage")
 
 _CODE = re.compile(r"<Code>([A-Za-z]+)</Code>")
 _LONGEST = 300  # characters of a reason: some stores answer with a page
@@ -30,8 +33,9 @@ class Calls:
     seconds one finds out whether that is over. So whoever does not need the store is not kept waiting behind them.
     """
 
-    def __init__(self) -> None:
-        """Expects answers."""
+    def __init__(self, *, told: bool) -> None:
+        """Expects answers; `told`: a log line tells of each call."""
+        self._told = told
         self._unanswered = 0
         self._ask_again = 0.0
 
@@ -42,16 +46,23 @@ class Calls:
             if time.monotonic() < self._ask_again:
                 raise StorageError(f"{location}: the store does not answer, and is asked again in a moment")
             self._ask_again = time.monotonic() + _PAUSE
+        began = time.monotonic()
         try:
             yield
         except (BaseError, OSError, ValueError) as error:
             code = _code(error)
             is_missing = isinstance(error, FileNotFoundError)
             self._answered(is_missing or (code is not None and code not in _OVERLOADED))
+            self._tell(location, began, code or type(error).__name__)
             if is_missing and code != "NoSuchBucket":
                 raise LocationGone(f"{location}: nothing lies there") from error
             raise StorageError(f"{location}: {_reason(error, code)}") from error
         self._answered(True)
+        self._tell(location, began, "done")
+
+    def _tell(self, location: str, began: float, outcome: str) -> None:
+        if self._told:
+            log.info("asked the bucket", about=location, outcome=outcome, seconds=round(time.monotonic() - began, 4))
 
     def _answered(self, answered: bool) -> None:
         self._unanswered = 0 if answered else self._unanswered + 1

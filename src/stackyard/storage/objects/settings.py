@@ -71,5 +71,7 @@ class Settings:
     """Bytes of an object that are sent at a time."""
     segment: int = 4 << 30
     """Bytes after which another object is begun: stores copy no more than 5 GiB at once and take 10 000 parts."""
+    log: bool = False
+    """Whether a log line tells of each call."""
     redirect: timedelta = timedelta(minutes=20)
     """How long a URL lasts that a client is given."""

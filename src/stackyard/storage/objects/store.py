@@ -40,7 +40,7 @@ class ObjectStore:
         self.largest = settings.segment
         self._settings = settings
         self._bucket, self._public = connect(settings)
-        self._calls = Calls()
+        self._calls = Calls(told=settings.log)
         self._attributes = dict(ATTRIBUTES)
         if isinstance(settings.where, S3) and settings.where.storage_class:
             self._attributes["Storage-Class"] = settings.where.storage_class
