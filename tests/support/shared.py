@@ -66,6 +66,7 @@ def _start(serve: Callable[[Path], AbstractContextManager[T]], folder: Path) -> 
     assert keeper.stdin
     with keeper.stdin:
         keeper.stdin.write(pickle.dumps(serve))
+    keeper.returncode = 0  # it is not waited for: it ends after this process
     _keepers.append(keeper)
 
     def is_there() -> bool:
