@@ -66,7 +66,6 @@ def _start(serve: Callable[[Path], AbstractContextManager[T]], folder: Path) -> 
     assert keeper.stdin
     with keeper.stdin:
         keeper.stdin.write(pickle.dumps(serve))
-    keeper.returncode = 0  # it is not waited for: it ends after this process
     _keepers.append(keeper)
 
     def is_there() -> bool:
@@ -74,6 +73,7 @@ def _start(serve: Callable[[Path], AbstractContextManager[T]], folder: Path) -> 
         return (folder / "facts").exists()
 
     wait_until(is_there, f"{serve.__module__} to start", timeout=100)
+    keeper.returncode = 0  # it is not waited for: it ends after this process
 
 
 def _keep(folder: Path) -> None:
