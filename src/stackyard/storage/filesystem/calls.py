@@ -17,14 +17,18 @@ _NO_COPY_IN_KERNEL = (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, er
 _COPY_PIECE = 1 << 20
 
 
-def open_to_read(path: str) -> int:
-    """A descriptor. Follows no link."""
-    return os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+def open_sized(path: str) -> tuple[int, int]:
+    """Open for reading, following no link: as `sized`."""
+    return sized(os.open(path, os.O_RDONLY | os.O_NOFOLLOW))
 
 
 def sized(descriptor: int) -> tuple[int, int]:
     """The descriptor and its file's size in bytes. Raises LocationGone, and closes it, when that is not a file."""
-    found = os.fstat(descriptor)
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        os.close(descriptor)
+        raise
     if stat.S_ISREG(found.st_mode):
         return descriptor, found.st_size
     os.close(descriptor)

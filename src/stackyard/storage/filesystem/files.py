@@ -9,9 +9,9 @@ from typing import TypeVar
 
 from stackyard.storage.driver import Found, LocationGone, LocationTaken, Room, StorageError
 from stackyard.storage.filesystem import kernel
-from stackyard.storage.filesystem.calls import FILE_MODE, copy_bytes, name_again, open_to_read, sized, write_all
+from stackyard.storage.filesystem.calls import FILE_MODE, copy_bytes, name_again, open_sized, sized, write_all
 from stackyard.storage.filesystem.failures import translated
-from stackyard.storage.filesystem.folders import Folders
+from stackyard.storage.filesystem.folders import MISSING, Folders
 from stackyard.storage.filesystem.together import sync_file, sync_together
 from stackyard.storage.locations import is_location
 
@@ -72,7 +72,7 @@ class Files:
         """Return a descriptor for reading, and the size in bytes. Raises LocationGone."""
         self.is_local()
         with translated(location):
-            return sized(self._met(location, open_to_read))
+            return self._met(location, open_sized)
 
     def is_local(self) -> bool:
         """Whether no other machine can have the root mounted as well. Not known before there is a root."""
@@ -85,13 +85,14 @@ class Files:
 
         A machine that has once found nothing under a name may believe so for a minute (an NFS client for
         `acdirmax`), although another one has made the file meanwhile. So there nothing is only nothing when it is
-        not there either after its folders have been opened again.
+        not there either after its folders have been opened again. (And one that believes that a file is still there
+        may open what the server has no more: ESTALE.)
         """
         path = self.path(location)
         try:
             return call(path)
-        except FileNotFoundError:
-            if self.is_local():
+        except OSError as error:
+            if error.errno not in MISSING or self.is_local():
                 raise
             self.folders.read_again(os.path.dirname(path))
             return call(path)
@@ -111,7 +112,7 @@ class Files:
                 if self.is_local():
                     return found.st_size
                 # Only whoever opens it sees what another machine has added: lstat(2) may answer from memory.
-                descriptor, size = sized(open_to_read(self.path(location)))
+                descriptor, size = self._met(location, open_sized)
                 os.close(descriptor)
                 return size
         except LocationGone:

@@ -25,6 +25,9 @@ T = TypeVar("T")
 # What a file system says that cannot sync a folder (CIFS, some FUSE ones): there, making a name is all one can do.
 _CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 
+# What there is to say of a file that is not there, or not any more where a server has it.
+MISSING = (errno.ENOENT, errno.ESTALE)
+
 # A folder that vanishes this often between two calls is not a neighbour's doing but a dangling symlink.
 _ATTEMPTS = 100
 
@@ -66,8 +69,8 @@ class Folders:
         """
         try:
             _read(folder)
-        except FileNotFoundError:
-            if folder == self.root:
+        except OSError as error:
+            if error.errno not in MISSING or folder == self.root:
                 raise
             self.read_again(os.path.dirname(folder))
             _read(folder)
