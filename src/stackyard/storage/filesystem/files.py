@@ -54,7 +54,7 @@ class Files:
             LocationTaken: The file has a second name: a publisher died between link and unlink, and writing would
                 change a blob.
         """
-        descriptor = os.open(self.path(location), os.O_WRONLY | os.O_NOFOLLOW)
+        descriptor = self._met(location, lambda path: os.open(path, os.O_WRONLY | os.O_NOFOLLOW))
         try:
             found = os.fstat(descriptor)
             if found.st_nlink > 1:
