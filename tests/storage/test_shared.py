@@ -1,4 +1,4 @@
-"""One folder that two machines have mounted: CephFS, by ceph-fuse.
+"""One folder that two machines have mounted: CephFS by ceph-fuse, and NFS inside a machine of its own.
 
 STACKYARD_SHARED_MOUNTS names two mounts of one file system, with a colon between, to run this over instead.
 """
@@ -319,3 +319,19 @@ def test_an_upload_goes_on_at_the_other_node_when_one_is_killed(nodes: list[Node
             victim.node.start()
     with calling(nodes) as (again, _):
         assert again.blob(Digest.of(content)) == content
+
+
+# NFS
+
+
+@pytest.mark.skipif(bool(GIVEN), reason="this is the inside of it")
+@pytest.mark.timeout(900)
+def test_all_of_this_holds_on_nfs() -> None:
+    """The same tests, inside a machine that exports a folder and has it mounted twice."""
+    from tests.support import nfs
+
+    status, console = nfs.pytest_inside(
+        "-q", "-p", "no:randomly", "--color=no", "--timeout=300", str(Path(__file__).relative_to(nfs.ROOT)), timeout=800
+    )
+
+    assert status == 0, console
