@@ -6,6 +6,8 @@ STACKYARD_SHARED_MOUNTS names two mounts of one file system, with a colon betwee
 import asyncio
 import os
 import secrets
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -29,7 +31,7 @@ from tests.storage.contract import (
     put,
 )
 from tests.support import nodes as support
-from tests.support import postgresql, pushing
+from tests.support import postgresql, pushing, tools
 from tests.support.nodes import Node, shared
 from tests.support.processes import wait_until
 
@@ -40,6 +42,16 @@ from stackyard.storage.filesystem import FilesystemStore
 
 GIVEN = os.environ.get("STACKYARD_SHARED_MOUNTS", "")
 
+READ = """
+import asyncio, pathlib, sys
+from stackyard.storage.filesystem import FilesystemStore
+async def read():
+    store = FilesystemStore(pathlib.Path(sys.argv[1]))
+    reader = await store.open("data")
+    async for chunk in reader.chunks(0, reader.size):
+        print(len(chunk), flush=True)
+asyncio.run(read())
+"""
 FULL = bool(os.environ.get("STACKYARD_FULL"))
 SLOW = {
     "test_walk_goes_on_while_what_it_meets_is_deleted",
@@ -239,6 +251,26 @@ async def test_a_file_of_another_machine_is_never_handed_to_the_event_loop(store
     assert reader.fileno() is None
     assert await drain(reader, 0, reader.size) == CONTENT
     reader.close()
+
+
+@pytest.mark.parametrize("error", ["ESTALE", "EIO"])
+def test_a_stream_ends_with_an_error_where_the_server_has_the_file_no_more(tmp_path: Path, error: str) -> None:
+    (tmp_path / "data").write_bytes(made_up(MIB * 3))
+    strace = (tools.path("strace"), "-f", "-qq", "-o", "/dev/null", "-e", "trace=pread64")
+    inject = f"inject=pread64:error={error}:when=2+"
+
+    ended = subprocess.run(
+        [*strace, "-e", inject, "-P", tmp_path / "data", sys.executable, "-c", READ, tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    if "ptrace" in ended.stderr:
+        pytest.skip(f"strace may not trace here: {ended.stderr.strip()}")
+    assert ended.stdout == f"{MIB}\n"
+    assert "StorageError: data: " in ended.stderr.splitlines()[-1]
 
 
 # Two nodes
