@@ -671,6 +671,16 @@ class RenamingStoreContract(BlobStoreContract):
         assert await get(store, BLOB) == b"first"
         assert await get(store, OTHER_UPLOAD) == b"second"
 
+    @pytest.mark.parametrize("size", [0, len(CONTENT) - 1, len(CONTENT) + 1])
+    async def test_publish_of_another_size_is_refused_and_harms_nothing(self, store: BlobStore, size: int) -> None:
+        await put(store, UPLOAD)
+
+        with pytest.raises(LocationGone):
+            await store.publish(UPLOAD, BLOB, size)
+
+        assert await store.size(BLOB) is None
+        assert await get(store, UPLOAD) == CONTENT
+
     async def test_publish_of_nothing_is_refused_and_makes_nothing(self, store: BlobStore) -> None:
         with pytest.raises(LocationGone):
             await publish(store, UPLOAD, BLOB)

@@ -43,7 +43,7 @@ from stackyard.registry.publication import Place, Publication
 from stackyard.registry.sessions import Session
 from stackyard.registry.settings import Settings
 from stackyard.registry.space import Space
-from stackyard.storage.driver import BlobStore, LocationGone, OutOfSpace, StorageError
+from stackyard.storage.driver import BlobStore, LocationGone, StorageError
 
 _PURGE_BATCH = 200
 
@@ -285,7 +285,7 @@ class Uploads:
         if chunk.body is None and upload.offset:
             return
         hasher = self._hashers.take(upload)
-        whole = False
+        whole = kept = False
         try:
             async with self.store.writer(upload.location, upload.offset, hasher) as writer:
                 try:
@@ -304,18 +304,23 @@ class Uploads:
                     if whole or keep_partial:
                         await writer.finish(durable=True)
                         session.moved(writer.size, writer.location, hasher)
+                        kept = True
                         if hasher:
                             self._hashers.keep(upload.id, hasher)
-        except (OutOfSpace, StorageFull):
-            await asyncio.shield(self._give_space_back(upload))
+        except BaseException:
+            if not kept:
+                await asyncio.shield(self._cut_off(upload))
             raise
 
-    async def _give_space_back(self, upload: Upload) -> None:
+    async def _cut_off(self, upload: Upload) -> None:
         """Drop what came after the offset.
 
-        Otherwise one push that is too large would keep the disk full until it is purged, and on a full disk the
-        database could not even be told to purge it. Bytes below the offset stay, whoever has the session by now.
+        The next request may finish the upload without a byte of its own, and then nobody opens the file again. Nor may
+        one push that is too large keep the disk full until it is purged: on a full disk the database could not even be
+        told to purge it. Bytes below the offset stay, whoever has the session by now.
         """
+        if not self.store.renames:
+            return  # what is not reached from the first byte is no part of it
         with contextlib.suppress(StorageError):
             if upload.offset:
                 async with self.store.writer(upload.location, upload.offset) as writer:
@@ -354,7 +359,9 @@ class Uploads:
             else:
                 blob = await self._finish_small(session, publication, content)
         except BaseException:
-            session.upload = before  # what this request brought is cut off by the next writer
+            if content is None or before.offset:
+                await asyncio.shield(self._cut_off(before))
+            session.upload = before
             await asyncio.shield(publication.give_up())
             raise
         session.closed = True

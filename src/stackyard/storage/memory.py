@@ -72,6 +72,8 @@ class MemoryStore:
     async def publish(self, source: str, target: str, size: int) -> str:
         """See BlobStore."""
         held = self.find(check_location(source), size)
+        if len(held.content) != size:
+            raise LocationGone(f"{source}: has {len(held.content)} bytes, not {size}")
         self._claim(check_location(target))
         held.published = True
         self._held[target] = self._held.pop(source)
