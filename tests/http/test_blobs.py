@@ -13,7 +13,6 @@ from stackyard.auth.rules import Rule, Subject
 from stackyard.auth.settings import Settings as AuthSettings
 from stackyard.http.app import App
 from stackyard.oci.digests import Digest
-from stackyard.storage.memory import MemoryStore
 
 BLOB = f"/v2/a/blobs/{Digest.of(LAYER)}"
 
@@ -96,19 +95,6 @@ async def test_what_the_client_holds_already_is_not_sent_again(client: Client, f
     got = await client("GET", BLOB, if_none_match=form.format(Digest.of(LAYER)))
 
     assert (got.status, got.body) == (304, b"")
-
-
-async def test_a_store_that_can_be_asked_itself_is_named_where_that_is_allowed(
-    app: App, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(MemoryStore, "redirect", lambda self, location: f"https://store.test/{location}")
-
-    for method in ("GET", "HEAD"):
-        got = await Client(app)(method, BLOB)
-        assert (got.status, got.headers["docker-content-digest"]) == (307, Digest.of(LAYER))
-        assert got.headers["location"].startswith("https://store.test/docker/registry/v2/blobs/sha256/")
-    assert (await Client(with_settings(app, redirect=False))("GET", BLOB)).body == LAYER
-    assert (await Client(app)("GET", BLOB.replace("/a/", "/b/"))).status == 404
 
 
 async def test_a_digest_may_be_percent_encoded(client: Client) -> None:
