@@ -6,12 +6,15 @@ machines.
 
 import ctypes
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 from tests.support import tools
 
 ROOT = Path(__file__).parent.parent.parent
@@ -22,6 +25,7 @@ _MODULES = "/usr/lib/uml/modules"
 _ENDED = "the guest ended with "
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LAST = "."  # the kernel adds words of its own
+_MEMORY = 2 << 30
 _POWER_OFF = 0x4321FEDC  # linux/reboot.h
 
 
@@ -37,6 +41,8 @@ def pytest_inside(*arguments: str, timeout: float) -> tuple[int | None, str]:
     kernel = tools.path("linux.uml")
     for program in ("modprobe", "rpc.nfsd", "exportfs", "mount.nfs4", "mkfs.ext4"):
         tools.path(program)
+    if shutil.disk_usage("/dev/shm").free < _MEMORY:
+        pytest.skip(f"/dev/shm has no {_MEMORY >> 20} MiB free for the guest's memory and what it exports")
     with tempfile.TemporaryDirectory(prefix="ynfs-", dir="/dev/shm") as folder:
         disk = Path(folder, "disk")
         with disk.open("wb") as file:
@@ -74,20 +80,27 @@ def _be_the_guest(arguments: Sequence[str]) -> None:
         os.environ["STACKYARD_SHARED_MOUNTS"] = ":".join(MOUNTS)
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
         status = subprocess.run(command, cwd=ROOT, check=False).returncode
+    except Exception:  # the machine is off before anybody else could tell
+        traceback.print_exc(file=sys.stdout)
+        sys.stdout.flush()
     finally:
         os.write(1, f"\n{_ENDED}{status}\n".encode())
         ctypes.CDLL(None).reboot(_POWER_OFF)
 
 
 def _set_up() -> None:
-    for kind, point in (
-        ("proc", "/proc"),
-        ("sysfs", "/sys"),
-        *(("tmpfs", point) for point in ("/run", "/tmp", "/mnt", "/dev/shm", "/var/lib/nfs")),
-    ):
+    for kind, point in (("proc", "/proc"), ("sysfs", "/sys"), ("tmpfs", "/mnt")):
         os.makedirs(point, exist_ok=True)
         _do("mount", "-t", kind, kind, point)
+    os.mkdir("/mnt/project")
+    _do("mount", "--bind", str(ROOT), "/mnt/project")
+    for point in ("/run", "/tmp", "/dev/shm", "/var/lib/nfs"):
+        os.makedirs(point, exist_ok=True)
+        _do("mount", "-t", "tmpfs", "tmpfs", point)
     os.chmod("/tmp", 0o1777)
+    if not ROOT.exists():  # it lay in one of these
+        ROOT.mkdir(parents=True)
+        _do("mount", "--bind", "/mnt/project", str(ROOT))
     _do("ip", "link", "set", "lo", "up")
     os.makedirs("/mnt/modules/lib")
     os.symlink(_MODULES, "/mnt/modules/lib/modules")
