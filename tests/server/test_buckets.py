@@ -10,6 +10,7 @@ from tests.support import pushing, stackyard
 from tests.support.ceph import Ceph, Gateway
 from tests.support.running import Running
 from tests.support.s3 import S3
+from tests.support.s3proxy import S3Proxy
 
 from stackyard.oci.digests import Digest
 
@@ -71,6 +72,21 @@ def test_a_bucket_that_cannot_be_used_is_named_at_the_start(
     assert "none-of-theirs" not in server.log
     assert "Traceback" not in server.log
     assert not (tmp_path / "rows.db").exists()
+
+
+def test_a_registry_that_is_only_read_writes_nothing_to_the_bucket(tmp_path: Path, proxy: S3Proxy) -> None:
+    bucket = proxy.server.bucket()
+    settings = config(tmp_path, proxy.server, bucket)
+    with stackyard.start(settings, folder=tmp_path) as server:
+        assert push(server, b"content") == 201
+    settings["storage"]["maintenance"] = {"readonly": {"enabled": True}}
+    proxy.calls()
+
+    with stackyard.start(settings, folder=tmp_path) as server:
+        assert server.request("GET", f"/v2/a/blobs/{Digest.of(b'content')}").status == 307
+        assert push(server, b"other") == 405
+
+    assert {one.method for one in proxy.calls()} <= {"GET", "HEAD"}
 
 
 def test_a_download_is_redirected_and_no_byte_of_it_passes(running: Running) -> None:

@@ -200,7 +200,7 @@ def upgrade(connection: Connection, tell: Tell = lambda sentence: None) -> Migra
 
 
 def _take(connection: Connection, revision: str, what: str, tell: Tell) -> Step:
-    tell(f"migrating the database: {revision}, {what.removesuffix('.')}")
+    tell(f"migrating the database: {revision}, {what.partition('. ')[0].removesuffix('.')}")
     began = time.monotonic()
     with _told_at_times(tell, lambda: f"still migrating, {revision}"):
         run(connection, revision)

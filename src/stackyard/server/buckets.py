@@ -7,6 +7,7 @@ from multiprocessing.connection import Connection
 
 from stackyard.config.model import Config
 from stackyard.config.objects import S3, Azure, Gcs
+from stackyard.oci import layout
 from stackyard.server.errors import StartError
 from stackyard.storage.driver import StorageError
 from stackyard.storage.objects import settings as objects
@@ -77,7 +78,8 @@ def _azure(section: Azure) -> objects.Azure:
 def check(config: Config) -> None:
     """Write, read and delete an object in the bucket, before the first worker. Raises StartError.
 
-    In a process of its own: the library starts threads, and workers are forked from this one.
+    Where nothing is to be written, it is only asked, as its keys may allow no more. In a process of its own: the
+    library starts threads, and workers are forked from this one.
     """
     if not config.storage.objects:
         return
@@ -110,7 +112,10 @@ async def _reason(config: Config) -> str:
     try:
         store = open_store(config)
         async with asyncio.timeout(_PATIENCE):
-            await store.check()
+            if config.storage.maintenance.readonly.enabled:
+                await store.size(layout.IN_USE)
+            else:
+                await store.check()
     except (StartError, StorageError) as error:
         return str(error).partition(": ")[2] or str(error)
     except TimeoutError:
